@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/config/conf.h - a parsed configuration: blocks, and the finished struct of a directive set in a block.
+ *
+ * The same parser runs in the arbiter (no modules loaded: what it does not know stays opaque), the checker
+ * and the workers (modules loaded, everything checked).  A configuration is immutable once parsed and
+ * freed as a whole.
+ */
+#ifndef LC_CORE_CONFIG_CONF_H
+#define LC_CORE_CONFIG_CONF_H
+
+#include <licorne/config.h>
+
+/* A set of rows that belong together: the core's own, or one module's. */
+struct lc_dirset {
+	const char *owner; /* "core", or the module's name */
+	const struct lc_directive *rows;
+	uint32_t nrows, stride; /* stride: sizeof the rows' owner's struct lc_directive */
+	uint64_t conf_size;
+	int (*check)(const void *conf, struct lc_err *);
+};
+
+/* Block kinds are the context bits: LC_C_MAIN, LC_C_POOL, LC_C_LISTEN, LC_C_WORKER, LC_C_ROUTE. */
+struct lc_block {
+	uint32_t kind, line;
+	const char *file;
+	const char *name;            /* pool: its name; listen: the address; worker: the module; route: prefix */
+	const char *const *args;     /* further words after the name, nargs of them */
+	uint32_t nargs, index;       /* index among siblings of its kind */
+	struct lc_block *parent, *child, *next; /* children in order of the text */
+	void *priv;
+};
+
+struct lc_conf; /* whole; owns everything */
+
+/* Errors: collects up to 100, in order. */
+struct lc_err *lc_err_new(void);
+void lc_err_free(struct lc_err *);
+void lc_err_add(struct lc_err *, const char *file, uint32_t line, const char *fmt, ...) LC_PRINTF(4, 5);
+uint32_t lc_err_count(const struct lc_err *);
+const char *lc_err_text(const struct lc_err *); /* lines "file:line: message\n"; valid until the next add */
+
+struct lc_conf_opts {
+	const char *prefix;   /* -p, base of relative paths; NULL: the configuration file's directory */
+	const char *globals;  /* -g text, parsed as if it stood before the file ("command line:1:" in errors) */
+	int opaque;           /* 1: do not load modules, accept unknown directives and blocks (the arbiter) */
+	int use_env;          /* 1: expand $env{NAME} (done once, by whoever reads the files) */
+	/* Called for each load_module (not when opaque); registers the module's dirset by *ret.  Errors go to err. */
+	int (*load_module)(void *arg, const char *name_or_path, const char *file, uint32_t line, struct lc_err *,
+	                   const struct lc_dirset **ret);
+	void *arg;
+};
+
+/* 0, or -EINVAL with at least one error in err (-errno for what is not the text's fault, also with one). */
+int lc_conf_load(struct lc_conf **ret, const char *path, const struct lc_conf_opts *, struct lc_err *);
+/* The same from text (a worker's part of the configuration, with its "#line" map). */
+int lc_conf_parse(struct lc_conf **ret, const char *text, size_t n, const char *name, const struct lc_conf_opts *,
+                  struct lc_err *);
+void lc_conf_free(struct lc_conf *);
+
+const struct lc_block *lc_conf_main_block(const struct lc_conf *);
+/* The finished struct (inherited, defaults applied) of a directive set in a block; never NULL for a known set. */
+const void *lc_conf_get(const struct lc_conf *, const struct lc_block *, const struct lc_dirset *);
+/* Next child of that kind after `after` (NULL: the first). */
+const struct lc_block *lc_conf_next(const struct lc_block *parent, uint32_t kind, const struct lc_block *after);
+
+/* Text that lc_conf_parse() understands, with includes expanded, $env{} replaced and "#line" marks: the main level, and
+ * all pools (pool NULL), or that one.  malloc()ed, *ret_n bytes, NUL-terminated. */
+char *lc_conf_text(const struct lc_conf *, const struct lc_block *pool, size_t *ret_n);
+/* -T: effective configuration, every value with where it comes from.  malloc()ed. */
+char *lc_conf_dump(const struct lc_conf *);
+
+/* ---- the core's own directives (rows in core/config/rows.c) ---- */
+extern const struct lc_dirset lc_core_main, lc_core_pool, lc_core_listen;
+
+struct lc_conf_main {
+	const char *user, *group;      /* NULL: stay who we are */
+	const char *pid_file;          /* NULL: none */
+	struct lc_list error_log;      /* PATH|stderr [level] */
+	uint64_t startup_timeout, heartbeat_timeout, graceful_timeout; /* ms; 30 s graceful as gunicorn's */
+	uint64_t backlog;
+};
+struct lc_conf_pool {
+	const char *processes;         /* "auto" or a number, 1..1024 */
+	struct lc_msec2 respawn_delay; /* ms */
+	uint64_t worker_connections;   /* per process */
+	struct lc_list protocols;      /* module names in ALPN order; n = 0: all loaded, in load order */
+	const char *access_log;        /* path, "-" (standard output) or "off" */
+};
+struct lc_conf_listen {
+	uint64_t mode;                 /* UNIX socket: permission bits, octal in the text */
+	const char *user, *group;      /* UNIX socket: owner; NULL: ours */
+	uint64_t backlog;              /* pending connections; 0: the main level's */
+	uint8_t ipv6only;
+};
+/* processes -> a number; "auto" follows the CPU affinity and the cgroup's quota (v1 and v2). */
+uint32_t lc_conf_processes(const struct lc_conf_pool *);
+
+/* Listener addresses: "8000", "*:8000", "0.0.0.0:80", "[::1]:0", "localhost:8000", "unix:/path" */
+struct lc_addr {
+	int32_t family; /* AF_INET, AF_INET6, AF_UNIX */
+	uint32_t len;
+	union {
+		uint8_t raw[128];
+		uint64_t align_;
+	} sa; /* a struct sockaddr_storage's bytes */
+};
+int lc_addr_parse(struct lc_addr *ret, const char *text, const char **ret_error); /* numeric, or a name by getaddrinfo */
+int lc_addr_print(const struct lc_addr *, char *buf, size_t n); /* "127.0.0.1:8000", "[::1]:80", "unix:/p" */
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * licorne/worker.h - a worker module decides where and how requests execute.
+ *
+ * Callbacks run on the thread that leads the loop.  A worker with threads of its own gives each request
+ * to one of them (stream->share() first) and may move the lead: see leader_wanted().
+ */
+#ifndef LC_WORKER_H
+#define LC_WORKER_H
+#include "stream.h"
+
+#define LC_WORKER_VERSION 1
+
+/* stop() ways */
+#define LC_STOP_DRAIN 1u /* finish what runs; no new requests come except on kept-alive connections */
+#define LC_STOP_QUIT 2u  /* all is done, or shall end now: make run() return */
+
+/* Host -> worker, table "worker" version 1. */
+struct lc_worker_api {
+	uint32_t size, pad;
+	const struct lc_stream_api *stream;
+	/* Lead the loop on the calling thread.  1: the lead was handed on during a call (the thread is an ordinary
+	 * one now); 0: the loop has stopped for good. */
+	int (*lead)(struct lc_wctx *);
+	/* Run fn(arg) on the leading thread, soon.  Any thread. */
+	int (*post)(struct lc_wctx *, void (*fn)(void *), void *arg);
+	/* How many requests this worker runs at once; at that number the accept gate closes.  From init(). */
+	void (*capacity)(struct lc_wctx *, uint32_t requests);
+	/* The monotonic clock as of this turn of the loop, ns; now = 1 reads it anew.  Leading thread. */
+	uint64_t (*clock)(struct lc_wctx *, int now);
+	/* Token for a header name of any case, 0 unknown.  Any thread. */
+	uint16_t (*token)(const char *name, size_t n);
+	/* Name of the pool, number of processes in it, this process's slot.  For environ facts. */
+	const char *(*pool_name)(struct lc_wctx *);
+	uint32_t (*processes)(struct lc_wctx *);
+	uint32_t (*slot)(struct lc_wctx *);
+	/* The message that the arbiter logs when init() fails (a traceback, say); copied, at most 12 KiB. */
+	void (*boot_error)(struct lc_wctx *, const char *text, size_t n);
+	void (*log)(struct lc_wctx *, int level, const char *fmt, ...) LC_PRINTF(3, 4); /* any thread */
+};
+
+struct lc_worker {
+	uint32_t size, flags;
+	const char *name;                                  /* "wsgi" */
+	/* Start the runtime and load the application.  0, or -errno after boot_error(). */
+	int (*init)(struct lc_wctx *, const struct lc_worker_api *, const void *conf, void **w);
+	/* Main thread: NULL, the core leads the loop on it; else run() starts threads that lead(), and
+	 * returns after stop(LC_STOP_QUIT) when they are done. */
+	int (*run)(void *w);
+	/* A new request; the worker now owns one reference and must release() it.  Its body may be incomplete. */
+	void (*request)(void *w, struct lc_stream *);
+	/* Events on streams that were not share()d: optional. */
+	void (*readable)(void *w, struct lc_stream *);
+	void (*writable)(void *w, struct lc_stream *);
+	/* The client is gone or the stream failed; release() is still the worker's duty.  Shared ones learn it from
+	 * their own calls; this comes all the same, on the leading thread. */
+	void (*abort)(void *w, struct lc_stream *, uint32_t reason);
+	/* A batch of events is done and the loop may now sleep: let go of locks (the GIL).  Optional. */
+	void (*batch_end)(void *w);
+	/* The leading thread is about to wait inside a call: wake another that will lead().  NULL: one thread. */
+	void (*leader_wanted)(void *w);
+	void (*stop)(void *w, uint32_t how, int64_t deadline_ms);
+	void (*status)(void *w, struct lc_stat *);
+	void (*fini)(void *w);
+};
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/worker/control.h - the worker's end of its channel to the arbiter (fd 3).
+ *
+ * Set-up is blocking (HELLO both ways, CONFIG, LISTEN..., GO); after it, dispatch() is called when the fd is
+ * readable and never blocks.  One thread at a time: the one that leads the loop.
+ */
+#ifndef LC_CORE_WORKER_CONTROL_H
+#define LC_CORE_WORKER_CONTROL_H
+
+#include <licorne/abi.h>
+
+struct lc_ctl;
+
+struct lc_ctl_listener {
+	int fd;                 /* owned by the worker from here; non-blocking, listening */
+	uint32_t index;         /* which `listen` block of the pool, in order of the text */
+	const char *name;       /* printable bound address, port 0 resolved: "127.0.0.1:43121" */
+};
+struct lc_ctl_setup {
+	const char *text;       /* this pool's configuration (lc_conf_parse) */
+	size_t text_n;
+	uint32_t slot, processes, generation;
+	int first_start;        /* 1: nothing was ever READY: say boot errors in full */
+	int access_fd;          /* the access log, -1: off */
+	const char *prefix;
+	struct lc_ctl_listener *listeners;
+	uint32_t nlisteners, pad;
+};
+struct lc_ctl_beat {
+	uint64_t requests, accepted;  /* since start */
+	uint32_t inflight, conns;
+};
+struct lc_ctl_ops {
+	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish, then exit 0 */
+	void (*stop)(void *arg);                       /* exit now */
+	void (*lost)(void *arg);                       /* the arbiter is gone: as drain, listeners closed at once */
+};
+
+int lc_ctl_open(struct lc_ctl **ret, int fd, const char *role);
+int lc_ctl_setup(struct lc_ctl *, const struct lc_ctl_setup **ret); /* waits for GO; valid until lc_ctl_close() */
+int lc_ctl_fd(const struct lc_ctl *);
+int lc_ctl_wants_write(const struct lc_ctl *); /* 1: call lc_ctl_dispatch() when writable, too */
+int lc_ctl_ready(struct lc_ctl *);
+int lc_ctl_boot_failed(struct lc_ctl *, const char *text, size_t n); /* flushes; the caller then exits 3 */
+int lc_ctl_beat(struct lc_ctl *, const struct lc_ctl_beat *);
+int lc_ctl_dispatch(struct lc_ctl *, const struct lc_ctl_ops *, void *arg); /* 0, or -errno: channel is dead (lost was called) */
+void lc_ctl_close(struct lc_ctl *);
+
+/* The role's main functions, called by cli/main.c after re-execution. */
+int lc_worker_main(void);
+
+#endif
