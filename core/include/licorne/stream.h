@@ -37,6 +37,8 @@ struct lc_req {
 	struct lc_str peer, local;   /* printable addresses without port; "" for a UNIX peer, the path for local */
 	uint16_t peer_port, local_port;
 	uint32_t listener;           /* number of the listener within the pool */
+	uint32_t pad2;
+	struct lc_str protocol;      /* "HTTP/1.1": what SERVER_PROTOCOL and access logs say; from the protocol */
 };
 
 /*
@@ -88,7 +90,7 @@ struct lc_stream_api {
 	/* A 1xx (any number of times) or the final head (once).  -EALREADY, -EPIPE. */
 	int (*respond)(struct lc_stream *, const struct lc_head *);
 	/* Queue body data.  0: taken, room left; 1: taken, queue full: wait(LC_EV_WRITE) before the next;
-	 * -EPIPE: the stream was aborted (slices are released all the same). */
+	 * -EPIPE: the stream was aborted (slices are released all the same).  File slices: -ENOTSUP so far. */
 	int (*write)(struct lc_stream *, const struct lc_slice *, uint32_t n, uint32_t wflags);
 	/* End of the response, with trailers (arena or static memory) where n > 0. */
 	int (*finish)(struct lc_stream *, const struct lc_field *trailers, uint32_t n);
