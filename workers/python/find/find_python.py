@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Print what is needed to embed a Python, one KEY=VALUE a line; used by meson.
 
-With an argument: that Python (a path or a name), or an error that says why not.  Without one: the first ``python3`` on PATH
-(then /usr/bin/python3 and the versioned names) that is 3.11 or newer and has headers and a shared library.
+With an argument: that Python (a path or a name), or an error that says why not.  Without one: the first ``python3``
+on PATH (then /usr/bin/python3 and the versioned names) that is 3.11 or newer and has headers and a shared library.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ print("library=" + lib)
 def probe(python: str) -> dict[str, str] | None:
     """Facts about one interpreter; None if it cannot be run at all."""
     try:
-        out = subprocess.run(
-            [python, "-I", "-c", PROBE], check=True, capture_output=True, text=True, timeout=30
-        ).stdout
+        out = subprocess.run([python, "-I", "-c", PROBE], check=True, capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return dict(line.split("=", 1) for line in out.splitlines())
@@ -56,7 +54,7 @@ def trouble(facts: dict[str, str] | None) -> str:
 def candidates() -> list[str]:
     """Interpreters to try, in order of preference."""
     found: list[str] = []
-    for folder in os.environ.get("PATH", "").split(os.pathsep) + ["/usr/local/bin", "/usr/bin"]:
+    for folder in [*os.environ.get("PATH", "").split(os.pathsep), "/usr/local/bin", "/usr/bin"]:
         for name in ("python3", "python3.14", "python3.13", "python3.12", "python3.11"):
             path = shutil.which(name, path=folder)
             if path and path not in found:
