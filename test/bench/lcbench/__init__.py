@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Parts of the benchmark: see test/bench/README.md."""

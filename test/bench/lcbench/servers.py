@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The servers: what they need, which version is there, and the command that starts each.
+
+Flags give each server its best figures that are still a sane set-up (see README.md): one worker, no access log, no
+limit that would close a connection in the middle of a row.  ``threads`` is the number of application threads, where a
+server has any.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lcbench.procs import BenchError, Running, free_port
+
+FAST_THREADS = 1  # of granian, in all rows but "slow": more threads only cost it there
+SLOW_THREADS = 16
+MAX_CONNS = 16384
+TEXT = "Hello, World!"
+PINS = {
+    "bjoern": ["bjoern==3.2.2"],
+    "fastpysgi": ["fastpysgi==0.6"],
+    "granian": ["granian==2.8.7"],
+    "uvicorn": ["uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0"],
+    "gthread": ["gunicorn==27.0.1"],
+}
+NEEDS = {"bjoern": "libev and a C compiler (Debian: apt-get install libev-dev)"}
+
+
+@dataclass
+class Setup:
+    """Where everything is."""
+
+    bench: Path  # test/bench
+    root: Path  # the source tree
+    work: Path  # what the benchmark builds
+    build: Path | None = None  # licorne's build folder
+    python: str = ""  # the Python that licorne embeds, and the peers run on
+    licorne_threads: int = 4
+    echo_mode: str = "level"
+    tools: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def venv_python(self) -> str:
+        """The interpreter that the Python peers run on."""
+        return str(self.work / "venv" / "bin" / "python")
+
+    def script(self, name: str) -> str:
+        """A console script of the peers' environment."""
+        return str(self.work / "venv" / "bin" / name)
+
+
+@dataclass
+class Server:
+    """One contestant."""
+
+    name: str
+    kind: str  # how the application is run, for the table
+    rows: frozenset[str]
+    command: Callable[[Setup, int, str], list[str]]  # setup, port, row -> argv
+    version: str = ""
+    missing: str = ""  # why it cannot take part
+
+    def start(self, setup: Setup, row: str, cpu: int) -> tuple[Running, int]:
+        """Start it on a free port."""
+        port = free_port()
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "GUNICORN", "GRANIAN", "UVICORN"))}
+        env["PYTHONPATH"] = str(setup.bench)
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
+        argv = self.command(setup, port, row)
+        log = setup.work / "logs" / f"{self.name}-{row}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return Running(self.name, argv, cpu, setup.work, env, log), port
+
+
+def _threads(row: str, otherwise: int) -> int:
+    return SLOW_THREADS if row == "slow" else otherwise
+
+
+def licorne_config(setup: Setup, port: int, threads: int) -> str:
+    """The configuration file of the server under test."""
+    return f"""# written by test/bench/run
+load_module http1;
+load_module wsgi;
+user        {_user()};
+error_log   stderr warn;
+access_log  off;
+pool web {{
+    listen     127.0.0.1:{port};
+    processes  1;
+    worker     wsgi {{
+        app      hello:app;
+        chdir    {setup.bench};
+        venv     {setup.work / "venv"};
+        threads  {threads};
+    }}
+}}
+"""
+
+
+def _user() -> str:
+    """Who the worker shall be: who we are, since a tree below /root is no other user's to read."""
+    return "root" if os.geteuid() == 0 else str(os.environ.get("USER", os.geteuid()))
+
+
+def _licorne(setup: Setup, port: int, row: str) -> list[str]:
+    if setup.build is None:
+        raise BenchError("no build folder")
+    threads = _threads(row, setup.licorne_threads)
+    conf = setup.work / f"licorne-{row}.conf"
+    conf.write_text(licorne_config(setup, port, threads))
+    return [str(setup.build / "licorne"), "-c", str(conf)]
+
+
+def _echo(setup: Setup, port: int, _row: str) -> list[str]:
+    return [str(setup.tools["echo"]), str(port), setup.echo_mode]
+
+
+def _nginx(setup: Setup, port: int, _row: str) -> list[str]:
+    run = setup.work / "nginx"
+    run.mkdir(exist_ok=True)
+    conf = run / "nginx.conf"
+    temps = "".join(
+        f"    {kind}_temp_path {run}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    conf.write_text(
+        f"""{user}daemon off; worker_processes 1; pid {run}/pid; error_log stderr error;
+events {{ worker_connections {MAX_CONNS}; }}
+http {{
+{temps}    access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; default_type text/plain;
+    server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{TEXT}"; }} }}
+}}
+"""
+    )
+    return ["nginx", "-p", str(run), "-e", "stderr", "-c", str(conf)]
+
+
+def _library(name: str) -> Callable[[Setup, int, str], list[str]]:
+    def command(setup: Setup, port: int, _row: str) -> list[str]:
+        return [setup.venv_python, str(setup.bench / "hello.py"), name, str(port)]
+
+    return command
+
+
+def _granian(setup: Setup, port: int, row: str) -> list[str]:
+    flags = "--interface wsgi --http 1 --no-ws --workers 1 --runtime-threads 1 --backlog 4096 --http1-pipeline-flush"
+    flags += f" --backpressure {MAX_CONNS} --log-level warning --host 127.0.0.1 --port {port}"
+    flags += f" --blocking-threads {_threads(row, FAST_THREADS)}"
+    return [setup.script("granian"), *flags.split(), "hello:app"]
+
+
+def _uvicorn(setup: Setup, port: int, _row: str) -> list[str]:
+    flags = "--loop uvloop --http httptools --ws none --lifespan off --no-access-log --log-level warning --workers 1"
+    flags += f" --backlog 4096 --timeout-keep-alive 3600 --host 127.0.0.1 --port {port}"
+    return [setup.script("uvicorn"), *flags.split(), "hello:asgi"]
+
+
+def _gthread(setup: Setup, port: int, row: str) -> list[str]:
+    flags = f"-k gthread --workers 1 --backlog 4096 --keep-alive 3600 --worker-connections {MAX_CONNS}"
+    flags += f" --threads {_threads(row, 4)} --no-control-socket --graceful-timeout 1 --log-level warning"
+    flags += f" --bind 127.0.0.1:{port}"
+    return [setup.script("gunicorn"), *flags.split(), "hello:app"]
+
+
+LOADS = frozenset({"keepalive", "pipelined", "browser", "browser-pipelined"})
+ALL = LOADS | {"slow", "idle"}
+
+
+def catalogue() -> list[Server]:
+    """All contestants, in the order of the table."""
+    return [
+        Server("echo", "C, floor", LOADS, _echo),
+        Server("licorne", "WSGI", ALL, _licorne),
+        Server("nginx", "C, return", LOADS | {"idle"}, _nginx),
+        Server("bjoern", "WSGI", LOADS | {"idle"}, _library("bjoern")),
+        Server("fastpysgi", "WSGI", LOADS | {"idle"}, _library("fastpysgi")),
+        Server("granian", "WSGI", ALL, _granian),
+        Server("uvicorn", "ASGI", ALL, _uvicorn),
+        Server("gthread", "WSGI", ALL, _gthread),
+    ]
+
+
+def _quiet(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=900)
+
+
+def _tail(result: subprocess.CompletedProcess[str]) -> str:
+    lines = [ln.strip() for ln in (result.stdout + "\n" + result.stderr).splitlines() if ln.strip()]
+    told = [ln for ln in lines if re.search(r"error|fatal|FAILED", ln, re.IGNORECASE)] or lines or ["(no output)"]
+    return told[0][:240]
+
+
+def compile_tools(setup: Setup) -> None:
+    """The C programs of this folder."""
+    out = setup.work / "bin"
+    out.mkdir(parents=True, exist_ok=True)
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
+    for name in ("echo", "openloop"):
+        source, binary = setup.bench / f"{name}.c", out / name
+        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+            flags = ["-O2", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+            result = _quiet([compiler, *flags, str(source), "-o", str(binary), "-lm"])
+            if result.returncode:
+                raise BenchError(f"cannot compile {name}.c: {_tail(result)}")
+        setup.tools[name] = binary
+
+
+def build_licorne(setup: Setup, given: Path | None) -> str:
+    """Build it, or take a folder; why not, or nothing."""
+    if given:
+        setup.build = given.resolve()
+        return "" if (setup.build / "licorne").exists() else f"{given}/licorne does not exist"
+    build = setup.work / "licorne"
+    steps = [["ninja", "-C", str(build), "-j2"]]
+    if not (build / "build.ninja").exists():
+        off = ["-Dtests=disabled", "-Dfuzz=disabled", "-Dbuildtype=debugoptimized"]
+        steps.insert(0, ["meson", "setup", str(build), str(setup.root), *off])
+    for argv in steps:
+        if not shutil.which(argv[0]):
+            return f"{argv[0]} is not installed"
+        result = _quiet(argv)
+        if result.returncode:
+            return f"does not build: {_tail(result)}"
+    setup.build = build
+    return "" if (build / "licorne").exists() else "the build made no licorne binary"
+
+
+def embedded_python(setup: Setup) -> str:
+    """The interpreter that licorne embeds, found as its build finds it."""
+    wanted = ""
+    if setup.build:
+        result = _quiet(["meson", "introspect", "--buildoptions", str(setup.build)])
+        match = re.search(r'"name":\s*"python",\s*"value":\s*"([^"]*)"', result.stdout)
+        wanted = match[1] if match else ""
+    finder = setup.root / "workers" / "python" / "find" / "find_python.py"
+    result = _quiet(["python3", str(finder), *([wanted] if wanted else [])])
+    facts = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+    if "executable" not in facts:
+        raise BenchError(f"no Python to embed: {_tail(result)}")
+    return facts["executable"]
+
+
+def install_peers(setup: Setup, servers: list[Server], install: bool) -> None:
+    """A virtual environment of the embedded Python, with each Python peer that can be had."""
+    venv = setup.work / "venv"
+    if not Path(setup.venv_python).exists():
+        result = _quiet([setup.python, "-m", "venv", str(venv)])
+        if result.returncode:
+            raise BenchError(f"cannot make a virtual environment: {_tail(result)}")
+    for server in servers:
+        pins = PINS.get(server.name, [])
+        have = {pin: _installed(setup, pin) for pin in pins}
+        want = [pin for pin in pins if have[pin] != pin.partition("==")[2]]
+        if want and install:
+            result = _quiet([setup.venv_python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *want])
+            if result.returncode:
+                need = NEEDS.get(server.name)
+                server.missing = f"pip: {_tail(result)}" + (f"; it needs {need}" if need else "")
+                continue
+        elif want:
+            server.missing = f"{' '.join(want)} not installed"
+            continue
+        server.version = ", ".join(pin.replace("==", " ") for pin in pins)
+
+
+def _installed(setup: Setup, pin: str) -> str:
+    code = "import sys, importlib.metadata as m; print(m.version(sys.argv[1]))"
+    return _quiet([setup.venv_python, "-c", code, pin.partition("==")[0]]).stdout.strip()
+
+
+def prepare(setup: Setup, servers: list[Server], given: Path | None, install: bool) -> None:
+    """Build and install what the chosen servers need; what cannot be had says why in ``missing``."""
+    by_name = {server.name: server for server in servers}
+    compile_tools(setup)
+    if "licorne" in by_name:
+        by_name["licorne"].missing = build_licorne(setup, given)
+    setup.python = embedded_python(setup)
+    install_peers(setup, servers, install)
+    if "echo" in by_name:
+        by_name["echo"].version = f"echo.c, {setup.echo_mode}-triggered"
+    if "nginx" in by_name:
+        if shutil.which("nginx"):
+            by_name["nginx"].version = _quiet(["nginx", "-v"]).stderr.strip().rpartition("/")[2]
+        else:
+            by_name["nginx"].missing = "not installed (Debian: apt-get install nginx-light)"
+    if "licorne" in by_name and setup.build and not by_name["licorne"].missing:
+        rev = _quiet(["git", "-C", str(setup.root), "describe", "--always", "--dirty", "--tags"]).stdout.strip()
+        told = _quiet([str(setup.build / "licorne"), "-V"])
+        first = (told.stdout + told.stderr).strip().splitlines()
+        by_name["licorne"].version = f"{first[0] if first else 'licorne'} ({rev or 'no git'})"
