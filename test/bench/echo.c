@@ -7,7 +7,10 @@
  * kernel's price of a request, which no server on the same machine can go under without batching more.
  *
  * A reader that falls behind (a short send) is dropped: the load generators here always read.
- * usage: echo PORT [edge|level]
+ * The heads are found with memmem(), about 350 instructions for a short request; "lean" uses the vector loop of
+ * memchr() instead, about 130.  The targets of the project were set against the first, so that is the default.
+ *
+ * usage: echo PORT [level|edge|lean]
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -43,6 +46,7 @@ struct tail {
 static struct tail tails[MAX_FD];
 static char input[TAIL + RECV_SIZE];
 static char output[BATCH * RESPONSE_LEN];
+static int lean;
 
 static void
 die(const char *what)
@@ -100,12 +104,40 @@ echo_answer(int fd, size_t count)
 	return 0;
 }
 
+/* Count the heads that end in [@p, @end); where the rest begins. */
+static char *
+scan(char *p, char *end, size_t *count)
+{
+	char *hit;
+
+	while ((hit = memmem(p, (size_t)(end - p), "\r\n\r\n", 4)) != NULL) {
+		++*count;
+		p = hit + 4;
+	}
+	return p;
+}
+
+static char *
+scan_lean(char *p, char *end, size_t *count)
+{
+	char *hit;
+
+	while ((hit = memchr(p, '\r', (size_t)(end - p))) != NULL && end - hit >= 4) {
+		if (memcmp(hit, "\r\n\r\n", 4) == 0) {
+			++*count;
+			hit += 3;
+		}
+		p = hit + 1;
+	}
+	return p;
+}
+
 /* One recv() and its answer; >0: there may be more, 0: the socket is empty, <0: close. */
 static int
 echo_read(int fd)
 {
 	struct tail *t = &tails[fd];
-	char *from = input + TAIL - t->len, *p = from, *end, *hit;
+	char *from = input + TAIL - t->len, *p = from, *end;
 	ssize_t n = recv(fd, input + TAIL, RECV_SIZE, 0);
 	size_t count = 0;
 
@@ -113,10 +145,7 @@ echo_read(int fd)
 		return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 	memcpy(from, t->byte, t->len);
 	end = input + TAIL + n;
-	while ((hit = memmem(p, (size_t)(end - p), "\r\n\r\n", 4)) != NULL) {
-		count++;
-		p = hit + 4;
-	}
+	p = lean ? scan_lean(p, end, &count) : scan(p, end, &count);
 	t->len = (uint8_t)(end - p < TAIL ? end - p : TAIL);
 	memcpy(t->byte, end - t->len, t->len);
 	if (echo_answer(fd, count) < 0)
@@ -133,9 +162,10 @@ main(int argc, char **argv)
 	int ep = epoll_create1(EPOLL_CLOEXEC), lfd;
 
 	if (argc < 2 || ep < 0) {
-		fprintf(stderr, "usage: echo PORT [edge|level]\n");
+		fprintf(stderr, "usage: echo PORT [level|edge|lean]\n");
 		return 2;
 	}
+	lean = argc > 2 && strcmp(argv[2], "lean") == 0;
 	for (size_t i = 0; i < BATCH; i++)
 		memcpy(output + i * RESPONSE_LEN, RESPONSE, RESPONSE_LEN);
 	lfd = echo_listen(atoi(argv[1]));

@@ -2,8 +2,8 @@
 """Child processes: start pinned, watch, measure, and kill whatever happens.
 
 Everything started here dies with the benchmark: a normal end and a signal go through ``kill_all`` (the benchmark is a
-subreaper, so that what a server orphans is found too), and after a SIGKILL the kernel's parent-death signal takes the
-roots.
+subreaper, so that what a server orphans is found too), and after a SIGKILL of the benchmark itself a guardian, which
+sees its pipe end, kills the sessions of the servers (each has its own).
 
 CPU time is read in nanoseconds from ``/proc/PID/task/*/schedstat``, over the whole tree.  That file forgets threads
 that have ended; ``Usage.since`` notices (``/proc/PID/stat`` remembers them, in ticks of 10 ms) and takes the other
@@ -27,14 +27,42 @@ from pathlib import Path
 PR_SET_CHILD_SUBREAPER = 36
 TICK = os.sysconf("SC_CLK_TCK")
 _started: list[subprocess.Popen[bytes]] = []
+_guardian = -1  # the pipe on which the guardian learns what to kill
 
 
 class BenchError(Exception):
     """Something that ends one row or one server, with a sentence for the table."""
 
 
+def _sessions(wanted: set[int]) -> list[int]:
+    """The processes of some sessions."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in pids if int((_stat(pid) or ["0"] * 4)[3]) in wanted]
+
+
+def _guard_sessions(pipe: int) -> None:
+    """The guardian: +SID and -SID come in; when the writer is gone, so are the sessions."""
+    os.setsid()
+    wanted: set[int] = set()
+    with open(pipe) as told:
+        for line in told:
+            (wanted.add if line[0] == "+" else wanted.discard)(int(line[1:]))
+    for _ in range(3):
+        _kill_pids(_sessions(wanted))
+        time.sleep(0.05)
+
+
 def guard() -> None:
     """Make this process the one that orphans come to, and turn the usual signals into an orderly end."""
+    global _guardian
+    reader, _guardian = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(_guardian)
+            _guard_sessions(reader)
+        finally:
+            os._exit(0)
+    os.close(reader)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def stop(signum: int, _frame: object) -> None:
@@ -198,6 +226,8 @@ class Running:
                 start_new_session=True,
             )
         _started.append(self.proc)
+        if _guardian >= 0:
+            os.write(_guardian, b"+%d\n" % self.proc.pid)
 
     def last_words(self) -> str:
         """The last line that says something of what the server printed."""
@@ -245,3 +275,5 @@ class Running:
         mine = set(tree(os.getpid()))
         _kill_pids([pid for pid in pids if pid in mine and pid != os.getpid()])
         _reap()
+        if _guardian >= 0:
+            os.write(_guardian, b"-%d\n" % self.proc.pid)

@@ -283,7 +283,7 @@ def prepare(setup: Setup, servers: list[Server], given: Path | None, install: bo
     setup.python = embedded_python(setup)
     install_peers(setup, servers, install)
     if "echo" in by_name:
-        by_name["echo"].version = f"echo.c, {setup.echo_mode}-triggered"
+        by_name["echo"].version = f"{setup.echo_mode} (echo.c)"
     if "nginx" in by_name:
         if shutil.which("nginx"):
             by_name["nginx"].version = _quiet(["nginx", "-v"]).stderr.strip().rpartition("/")[2]

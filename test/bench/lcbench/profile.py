@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The work behind profile.sh: licorne under callgrind or perf, and a table of where its instructions go."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.dont_write_bytecode = True
+
+from lcbench import loads, servers  # noqa: E402
+from lcbench.procs import BenchError, Running, free_port, guard, kill_all, tree  # noqa: E402
+
+CONNECTIONS = 32
+ROWS = {
+    "keepalive": ("plain", 1),
+    "pipelined": ("plain", loads.DEPTH),
+    "browser": ("varied", 1),
+    "browser-pipelined": ("varied", loads.DEPTH),
+}
+LINE = re.compile(r"^\s*([\d,]+)\s+\([ \d.]+%\)\s+(\S.*)$")
+
+
+def request(mode: str, number: int) -> bytes:
+    """One request of a row; the "varied" ones differ in query and cookie."""
+    if mode == "plain":
+        return loads.PLAIN
+    text = loads.BROWSER.replace(b"page=1", b"page=%d" % number)
+    return text.replace(b"sessionid=0123456789abcdef", b"sessionid=%016x" % (number * 0x9E3779B97F4A7C15 % 2**64))
+
+
+def drive(port: int, mode: str, depth: int, total: int) -> None:
+    """Exactly ``total`` requests, over connections that all have one write in flight before any answer is read."""
+    socks = [socket.create_connection(("127.0.0.1", port), timeout=120) for _ in range(CONNECTIONS)]
+    sent = 0
+    while sent < total:
+        asked = []
+        for sock in socks:
+            n = min(depth, total - sent)
+            if n:
+                sock.sendall(b"".join(request(mode, sent + i) for i in range(n)))
+                asked.append((sock, n))
+                sent += n
+        for sock, n in asked:
+            rest = b""
+            for _ in range(n):
+                status, _, body, rest = loads.read_reply(sock, rest)
+                if not status.startswith("HTTP/1.1 200") or body != loads.BODY:
+                    raise BenchError(f"answered {status!r} {body!r}")
+    for sock in socks:
+        sock.close()
+
+
+def start(argv: list[str], setup: servers.Setup, name: str, port: int, timeout: float) -> Running:
+    """The server with a tool around it, once it answers."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    running = Running(name, argv, max(os.sched_getaffinity(0)), setup.work, env, setup.work / "profile" / f"{name}.log")
+    running.wait_ready(lambda: loads.check_replies(port, loads.PLAIN, 1, pipelined=False), timeout)
+    return running
+
+
+def counted(setup: servers.Setup, out: Path, row: str, total: int, threads: int) -> Counter[str]:
+    """Instructions by function of the worker, over a whole life with ``total`` requests."""
+    port = free_port()
+    conf = out / "licorne.conf"
+    conf.write_text(servers.licorne_config(setup, port, threads))
+    for old in out.glob("callgrind.out.*"):
+        old.unlink()
+    assert setup.build
+    argv = ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={out}/callgrind.out.%p"]
+    running = start([*argv, str(setup.build / "licorne"), "-c", str(conf)], setup, f"callgrind-{row}", port, 120)
+    try:
+        drive(port, *ROWS[row], total)
+        time.sleep(0.2)
+        running.proc.terminate()
+        running.proc.wait(60)
+    except subprocess.TimeoutExpired as exc:
+        raise BenchError("did not end within 60 s of SIGTERM: no figures") from exc
+    finally:
+        running.stop()
+    found: list[Counter[str]] = []
+    for path in out.glob("callgrind.out.*"):
+        text = subprocess.run(
+            ["callgrind_annotate", "--threshold=100", "--auto=no", "--show=Ir", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        functions: Counter[str] = Counter()
+        for line in text.splitlines():
+            match = LINE.match(line)
+            if match and ":" in match[2]:
+                functions[shorten(match[2], setup.root)] += int(match[1].replace(",", ""))
+        found.append(functions)
+    if not found:
+        raise BenchError("callgrind left no figures")
+    return max(found, key=lambda c: c.total())  # the worker is the one with the work
+
+
+def shorten(name: str, root: Path) -> str:
+    """``file:function [object]`` without folders that say nothing."""
+    where, _, rest = name.partition(":")
+    match = re.match(r"(.*?)(?: \[(.*)\])?$", rest)
+    function, obj = (match[1], match[2] or "") if match else (rest, "")
+    where = where.replace(str(root) + "/", "")
+    while where.startswith("../"):
+        where = where[3:]
+    if where.startswith("/"):
+        where = "/".join(where.split("/")[-2:])
+    return f"{where}:{function} [{Path(obj).name}]" if obj else f"{where}:{function}"
+
+
+def group(functions: Iterable[tuple[str, float]]) -> Counter[str]:
+    """Sums by object."""
+    sums: Counter[str] = Counter()
+    for name, n in functions:
+        match = re.search(r"\[(.*)\]$", name)
+        sums[match[1] if match else "?"] += round(n)
+    return sums
+
+
+def callgrind(setup: servers.Setup, out: Path, row: str, n: int, threads: int, top: int) -> None:
+    """The difference between two runs is the price of the requests."""
+    small, large = (counted(setup, out, row, total, threads) for total in (n, 2 * n))
+    each = sorted(((f, (large[f] - small[f]) / n) for f in large), key=lambda x: -x[1])
+    total = sum(x for _, x in each)
+    print(f"\n## {row}: {total:,.0f} user instructions per request ({n} requests, {CONNECTIONS} connections)\n")
+    for obj, count in group(each).most_common(8):
+        print(f"{count:8,d}  {count / total * 100:5.1f} %  {obj}")
+    print()
+    for name, cost in each[:top]:
+        print(f"{cost:8,.1f}  {cost / total * 100:5.1f} %  {name}")
+    sys.stdout.flush()
+
+
+def perf(setup: servers.Setup, out: Path, row: str, threads: int, top: int) -> None:
+    """Samples of the whole tree under wrk; the cpu-clock works where a machine has no counters to offer."""
+    port = free_port()
+    conf, data = out / "licorne.conf", out / f"perf-{row}.data"
+    conf.write_text(servers.licorne_config(setup, port, threads))
+    assert setup.build
+    running = start([str(setup.build / "licorne"), "-c", str(conf)], setup, f"perf-{row}", port, 20)
+    try:
+        pids = ",".join(map(str, tree(running.proc.pid)))
+        argv = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "4000", "-g", "-o", str(data), "-p", pids]
+        with subprocess.Popen([*argv, "--", "sleep", "4"], stdout=subprocess.DEVNULL) as recorder:
+            loads.wrk(port, *ROWS[row], 4, min(os.sched_getaffinity(0)), setup.bench / "load.lua")
+            recorder.wait(30)
+    finally:
+        running.stop()
+    argv = ["perf", "report", "-i", str(data), "--no-children", "-g", "none", "--stdio", "--sort", "dso,symbol"]
+    text = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    print(f"\n## {row}: samples, kernel included\n")
+    print("\n".join(lines[:top]))
+
+
+def main() -> int:
+    """Parse what profile.sh passes."""
+    p = argparse.ArgumentParser()
+    for name in ("bench", "build", "work", "out"):
+        p.add_argument(f"--{name}", type=Path, required=True)
+    p.add_argument("--tool", choices=("callgrind", "perf"), required=True)
+    for name in ("requests", "threads", "top"):
+        p.add_argument(f"--{name}", type=int, required=True)
+    p.add_argument("rows", nargs="+")
+    a = p.parse_args()
+    guard()
+    need = "valgrind" if a.tool == "callgrind" else "perf"
+    if not shutil.which(need):
+        print(f"{need} is not installed", file=sys.stderr)
+        return 1
+    setup = servers.Setup(a.bench, a.bench.parent.parent, a.work.resolve(), a.build.resolve())
+    for row in a.rows:
+        try:
+            if a.tool == "perf":
+                perf(setup, a.out, row, a.threads, a.top)
+            else:
+                callgrind(setup, a.out, row, a.requests, a.threads, a.top)
+        except BenchError as exc:
+            print(f"{row}: {exc}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    finally:
+        kill_all()
