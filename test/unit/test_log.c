@@ -63,7 +63,7 @@ lines(const char *s)
 static void
 test_line(void **state)
 {
-	char want[64];
+	char want[128];
 
 	errno = ENOENT;
 	lc_log(LC_LOG_NOTICE, "opened %s: %m", "x");
