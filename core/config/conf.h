@@ -17,8 +17,13 @@ struct lc_dirset {
 	const struct lc_directive *rows;
 	uint32_t nrows, stride; /* stride: sizeof the rows' owner's struct lc_directive */
 	uint64_t conf_size;
+	/* Called for each block where the set takes effect: listen, worker (its own), route (its own) as far as a row may
+	 * stand there; a set without such rows: pool, else main. */
 	int (*check)(const void *conf, struct lc_err *);
+	uint32_t kinds; /* interfaces of the module, a bit set of 1 << LC_KIND_*; 0: not known, nothing is refused */
 };
+/* 0, or -EINVAL and a sentence: nonsense in the rows (offsets, types, contexts, defaults that do not parse). */
+int lc_dirset_check(const struct lc_dirset *, char *msg, size_t msgsize);
 
 /* Block kinds are the context bits: LC_C_MAIN, LC_C_POOL, LC_C_LISTEN, LC_C_WORKER, LC_C_ROUTE. */
 struct lc_block {
@@ -48,6 +53,9 @@ struct lc_conf_opts {
 	/* Called for each load_module (not when opaque); registers the module's dirset by *ret.  Errors go to err. */
 	int (*load_module)(void *arg, const char *name_or_path, const char *file, uint32_t line, struct lc_err *,
 	                   const struct lc_dirset **ret);
+	/* Optional: which installed module that is not loaded has this directive?  "" or a name, valid until the next
+	 * call.  Asked for unknown directives only. */
+	const char *(*whose)(void *arg, const char *directive);
 	void *arg;
 };
 
@@ -58,6 +66,8 @@ int lc_conf_parse(struct lc_conf **ret, const char *text, size_t n, const char *
                   struct lc_err *);
 void lc_conf_free(struct lc_conf *);
 
+/* Base of relative paths, absolute: -p, or the folder of the configuration file. */
+const char *lc_conf_prefix(const struct lc_conf *);
 const struct lc_block *lc_conf_main_block(const struct lc_conf *);
 /* The finished struct (inherited, defaults applied) of a directive set in a block; never NULL for a known set. */
 const void *lc_conf_get(const struct lc_conf *, const struct lc_block *, const struct lc_dirset *);
@@ -72,11 +82,15 @@ char *lc_conf_dump(const struct lc_conf *);
 
 /* ---- the core's own directives (rows in core/config/rows.c) ---- */
 extern const struct lc_dirset lc_core_main, lc_core_pool, lc_core_listen;
+/* What opens blocks or reads files (pool, listen, worker, route, include, load_module): for the reference only. */
+extern const struct lc_dirset lc_core_syntax;
+/* Host table "config" version 1. */
+extern const struct lc_config_api lc_config_table;
 
 struct lc_conf_main {
 	const char *user, *group;      /* NULL: stay who we are */
 	const char *pid_file;          /* NULL: none */
-	struct lc_list error_log;      /* PATH|stderr [level] */
+	struct lc_list error_log;      /* absolute path or "stderr", [level]; n = 0 never: "stderr notice" */
 	uint64_t startup_timeout, heartbeat_timeout, graceful_timeout; /* ms; 30 s graceful as gunicorn's */
 	uint64_t backlog;
 };
@@ -85,14 +99,16 @@ struct lc_conf_pool {
 	struct lc_msec2 respawn_delay; /* ms */
 	uint64_t worker_connections;   /* per process */
 	struct lc_list protocols;      /* module names in ALPN order; n = 0: all loaded, in load order */
-	const char *access_log;        /* path, "-" (standard output) or "off" */
+	const char *access_log;        /* absolute path, "-" (standard output) or "off" */
 };
 struct lc_conf_listen {
-	uint64_t mode;                 /* UNIX socket: permission bits, octal in the text */
+	uint64_t mode;                 /* UNIX socket: permission bits, octal in the text; 0660 */
 	const char *user, *group;      /* UNIX socket: owner; NULL: ours */
 	uint64_t backlog;              /* pending connections; 0: the main level's */
 	uint8_t ipv6only;
 };
+/* What "auto" gives, with another root in place of "/" for /proc and cgroup mounts (tests); NULL: the real one. */
+uint32_t lc_conf_cpus(const char *root);
 /* processes -> a number; "auto" follows the CPU affinity and the cgroup's quota (v1 and v2). */
 uint32_t lc_conf_processes(const struct lc_conf_pool *);
 

@@ -2,8 +2,8 @@
 /*
  * core/module/loader.h - opens modules, checks their ABI, gives them the host tables.
  *
- * Modules are found by name in the search path (the build tree's map when run uninstalled, else the installed
- * moduledir, else LICORNE_MODULE_PATH), or by a path that contains a '/'.  They are never unloaded.
+ * Modules are found by name in the search path (LICORNE_MODULE_PATH unless the process is privileged, the build
+ * tree when run from it, the installed moduledir), or by a path that contains a '/'.  They are never unloaded.
  */
 #ifndef LC_CORE_MODULE_LOADER_H
 #define LC_CORE_MODULE_LOADER_H
@@ -34,9 +34,14 @@ const void *lc_mod_iface(const struct lc_mod *, uint32_t kind, uint32_t version)
 /* For lc_conf_opts.load_module. */
 int lc_mod_conf_load(void *arg, const char *name_or_path, const char *file, uint32_t line, struct lc_err *,
                      const struct lc_dirset **ret);
+/* For lc_conf_opts.whose: scans the search path, in a child process so that nothing stays loaded here. */
+const char *lc_mod_conf_whose(void *arg, const char *directive);
 /* `licorne module FILE`: what a shared object offers, to out; exit status. */
 int lc_mod_describe(const char *name_or_path);
-/* Names of all modules in the search path that have an interface of that kind, NULL-ended, malloc()ed. */
+/* `licorne module --markdown [FILE|core ...]`: reference pages to standard output; none named: the core's; exit status. */
+int lc_mod_markdown(int argc, char *const *argv);
+/* Names of all modules in the search path that have an interface of that kind (0: any), NULL-ended, one malloc() block.  Looked
+ * up in a child process: nothing stays loaded here. */
 char **lc_mod_installed(uint32_t kind);
 
 #endif

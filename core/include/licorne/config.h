@@ -16,7 +16,7 @@
 #define LC_T_SIZE 3u   /* 64k, 1m, 1g       uint64_t, bytes            */
 #define LC_T_MSEC 4u   /* 30s, 5m, 100ms    uint64_t, milliseconds; a bare number is seconds */
 #define LC_T_STR 5u    /* any word          const char *               */
-#define LC_T_PATH 6u   /* a path, relative to the prefix (-p); const char * */
+#define LC_T_PATH 6u   /* a path, relative to the prefix (-p); const char *.  aux: lc_enum[] of words that are none */
 #define LC_T_ENUM 7u   /* one of aux        uint64_t                   */
 #define LC_T_LIST 8u   /* words             struct lc_list; repeating the directive appends */
 #define LC_T_PAIRS 9u  /* NAME VALUE        struct lc_list of alternating name, value; repeatable */
@@ -36,6 +36,7 @@
 #define LC_D_RESTART 2u  /* SIGHUP cannot change it */
 #define LC_D_SECRET 4u   /* not printed by -T */
 #define LC_D_HIDDEN 8u   /* not documented */
+#define LC_D_OCTAL 16u   /* UINT: written in octal (permission bits) */
 
 struct lc_list {
 	const char *const *v; /* n strings, NUL-terminated */

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/config/rows.c - the core's own directives: rows, with the text of the reference.
+ *
+ * docs/reference/core.md is generated from here.  A directive that nothing acts on has no place in this file.
+ */
+#include "config/conf_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct lc_range backlog_range = {1, 65535}, listen_backlog_range = {0, 65535};
+static const struct lc_range connections_range = {1, 1048576};
+static const struct lc_range timeout_range = {100, 86400000};
+static const struct lc_range delay_range = {1, 3600000};
+static const struct lc_range mode_range = {0, 0777};
+static const struct lc_enum no_path[] = {{"off", 0}, {"-", 1}, {NULL, 0}};
+
+/* ---- what opens blocks or reads files: handled by the parser, here for the reference ---- */
+
+static const struct lc_directive syntax_rows[] = {
+    LC_ROW_(
+	LC_T_BLOCK, "load_module", LC_C_MAIN, LC_D_RESTART, 0, NULL, NULL, "NAME | PATH", "Loads a module.",
+	"A name is looked for as `NAME.so` in the folders of `LICORNE_MODULE_PATH`, in the build tree when licorne "
+	"runs\n"
+	"from it, and in the folder of installed modules. A word with a `/` in it is a path, relative to the prefix.\n"
+	"\n"
+	"A module has to be loaded before the first directive that belongs to it. Modules that need others say so and\n"
+	"are loaded after them."),
+    LC_ROW_(LC_T_BLOCK, "include", 31, 0, 0, NULL, NULL, "FILE", "Reads another file in place of this line.",
+	    "The path is relative to the file that includes it and may be a pattern with `*`, `?` and `[...]`; what "
+	    "matches is\n"
+	    "read in alphabetical order, and no match at all is no mistake. Without a pattern the file has to exist.\n"
+	    "\n"
+	    "An included file balances its own braces. Files may include others up to 8 levels deep, 64 files in all, "
+	    "and may\n"
+	    "not include themselves."),
+    LC_ROW_(LC_T_BLOCK, "pool", LC_C_MAIN, 0, 0, NULL, NULL, "NAME { ... }",
+	    "A group of equal worker processes and its addresses.",
+	    "A pool has at least one `listen` and exactly one `worker`. The name is made of letters, digits, `_`, `-` "
+	    "and `.`; it\n"
+	    "is what logs and process titles show."),
+    LC_ROW_(LC_T_BLOCK, "listen", LC_C_POOL, 0, 0, NULL, NULL, "ADDRESS [TRANSPORT ...] { ... } | ;",
+	    "An address on which the pool accepts connections.",
+	    "`HOST:PORT`, `[IPV6]:PORT`, `*:PORT` or just `PORT` (all IPv4 addresses of the machine), or `unix:/PATH`. "
+	    "Port 0\n"
+	    "takes any free port. A host name is looked up when the address is bound. An address may stand only once "
+	    "in the\n"
+	    "whole configuration.\n"
+	    "\n"
+	    "Further words name loaded transport modules that stand between the socket and the protocol."),
+    LC_ROW_(LC_T_BLOCK, "worker", LC_C_POOL, 0, 0, NULL, NULL, "MODULE { ... } | ;", "What runs the pool's requests.",
+	    "The module has to be loaded and has to be a worker module. Its own directives stand in the block."),
+    LC_ROW_(LC_T_BLOCK, "route", LC_C_POOL, 0, 0, NULL, NULL, "PREFIX HANDLER { ... } | ;",
+	    "Sends requests whose path starts with a prefix to a handler module.",
+	    "The prefix starts with `/`. The handler has to be a loaded module that offers a handler."),
+};
+const struct lc_dirset lc_core_syntax = {
+    .owner = "core",
+    .rows = syntax_rows,
+    .nrows = sizeof(syntax_rows) / sizeof(syntax_rows[0]),
+    .stride = sizeof(syntax_rows[0]),
+};
+
+/* ---- main ---- */
+
+static const struct lc_directive main_rows[] = {
+    LC_STRING(struct lc_conf_main, user, "user", LC_C_MAIN, LC_D_RESTART, NULL, "The user that child processes run as.",
+	      "Only has an effect when licorne is started as root: the arbiter keeps its rights to bind addresses and "
+	      "open files,\n"
+	      "everything else drops them. Not set: children stay who the arbiter is."),
+    LC_STRING(struct lc_conf_main, group, "group", LC_C_MAIN, LC_D_RESTART, NULL,
+	      "The group that child processes run as.", "Not set: the first group of `user`."),
+    LC_PATH(struct lc_conf_main, pid_file, "pid_file", LC_C_MAIN, LC_D_RESTART, NULL,
+	    "Where the arbiter writes its process id.", "Not set: nowhere. The file is removed when licorne ends."),
+    LC_ROW_(LC_T_CUSTOM, "error_log", LC_C_MAIN, 0, LC_AT_(struct lc_conf_main, error_log, struct lc_list),
+	    "stderr notice", NULL, "PATH | stderr [LEVEL]", "Where diagnostics go, and from which level on.",
+	    "Levels, from few to many lines: `crit`, `error`, `warn`, `notice`, `info`, `debug`; the default is "
+	    "`notice`. The\n"
+	    "arbiter opens the file, its children only write to it."),
+    LC_MSEC(struct lc_conf_main, startup_timeout, "startup_timeout", LC_C_MAIN, "60s", &timeout_range,
+	    "How long a worker may take until it is ready.",
+	    "Counted from its start to the moment it can take requests; loading the application is the longest part of "
+	    "it. A\n"
+	    "worker that is not ready by then is ended and counts as failed."),
+    LC_MSEC(struct lc_conf_main, heartbeat_timeout, "heartbeat_timeout", LC_C_MAIN, "30s", &timeout_range,
+	    "How long a worker may give no sign of life.",
+	    "Workers report to the arbiter a few times in this span, however busy the application is. One that does "
+	    "not is\n"
+	    "ended and replaced."),
+    LC_MSEC(struct lc_conf_main, graceful_timeout, "graceful_timeout", LC_C_MAIN, "30s", &timeout_range,
+	    "How long requests may go on after a graceful stop was asked for.",
+	    "A worker that still has requests by then is ended with them."),
+    LC_UINT(struct lc_conf_main, backlog, "backlog", LC_C_MAIN, "2048", &backlog_range,
+	    "How many connections may wait to be accepted, per address.",
+	    "The kernel caps it at `net.core.somaxconn`. A `listen` block can have its own."),
+};
+
+static int
+main_check(const void *conf, struct lc_err *err)
+{
+	static const char *const levels[] = {"crit", "error", "warn", "notice", "info", "debug"};
+	const struct lc_conf_main *m = conf;
+
+	if (m->error_log.n > 2)
+		lc_config_table.error(err, "error_log",
+				      "error_log has %llu arguments, expected: error_log PATH | stderr [LEVEL];",
+				      (unsigned long long)m->error_log.n);
+	if (m->error_log.n != 2)
+		return 0;
+	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+		if (!strcmp(m->error_log.v[1], levels[i]))
+			return 0;
+	lc_config_table.error(
+	    err, "error_log",
+	    "error_log: \"%.80s\" is no level, expected one of crit, error, warn, notice, info, debug",
+	    m->error_log.v[1]);
+	return 0;
+}
+
+const struct lc_dirset lc_core_main = {
+    .owner = "core",
+    .rows = main_rows,
+    .nrows = sizeof(main_rows) / sizeof(main_rows[0]),
+    .stride = sizeof(main_rows[0]),
+    .conf_size = sizeof(struct lc_conf_main),
+    .check = main_check,
+};
+
+/* ---- pool ---- */
+
+static const struct lc_directive pool_rows[] = {
+    LC_STRING(struct lc_conf_pool, processes, "processes", LC_C_MAIN | LC_C_POOL, 0, "1",
+	      "How many worker processes the pool has.",
+	      "A number from 1 to 1024, or `auto`: as many as there are CPUs that licorne may use, by its CPU affinity "
+	      "and by the\n"
+	      "CPU quota of its control group (v1 and v2, the smallest on the way up, rounded up)."),
+    LC_ROW_(LC_T_MSEC2, "respawn_delay", LC_C_MAIN | LC_C_POOL, 0,
+	    LC_AT_(struct lc_conf_pool, respawn_delay, struct lc_msec2), "100ms 30s", &delay_range, "MIN MAX",
+	    "How long to wait before a process that ended is started again.",
+	    "A process that keeps failing waits twice as long each time, from MIN up to MAX."),
+    LC_UINT(struct lc_conf_pool, worker_connections, "worker_connections", LC_C_MAIN | LC_C_POOL, "16384",
+	    &connections_range, "How many connections one process holds at once.",
+	    "At that number it stops accepting until one is closed; other processes of the pool go on. The limit of "
+	    "open files\n"
+	    "has to allow for it."),
+    LC_LIST(struct lc_conf_pool, protocols, "protocols", LC_C_MAIN | LC_C_POOL, NULL, "MODULE ...",
+	    "Which protocols the pool speaks, the preferred one first.",
+	    "Names of loaded protocol modules, in the order in which they are offered to clients. Not set: all that "
+	    "are loaded,\n"
+	    "in the order of their `load_module` lines."),
+    LC_ROW_(LC_T_PATH, "access_log", LC_C_MAIN | LC_C_POOL, 0, LC_AT_(struct lc_conf_pool, access_log, const char *),
+	    "off", no_path, "PATH | - | off", "Where a line per request goes.", "`-` is the standard output."),
+};
+
+static int
+pool_check(const void *conf, struct lc_err *err)
+{
+	const struct lc_conf_pool *p = conf;
+	size_t n = strlen(p->processes);
+
+	if (!strcmp(p->processes, "auto"))
+		return 0;
+	if (n && n <= 4 && strspn(p->processes, "0123456789") == n) {
+		unsigned v = 0;
+		for (const char *s = p->processes; *s; s++)
+			v = v * 10 + (unsigned)(*s - '0');
+		if (v >= 1 && v <= LC__PROCESSES_MAX)
+			return 0;
+	}
+	lc_config_table.error(err, "processes",
+			      "processes: \"%.80s\" is no number of processes, expected auto or 1 to %u", p->processes,
+			      LC__PROCESSES_MAX);
+	return 0;
+}
+
+const struct lc_dirset lc_core_pool = {
+    .owner = "core",
+    .rows = pool_rows,
+    .nrows = sizeof(pool_rows) / sizeof(pool_rows[0]),
+    .stride = sizeof(pool_rows[0]),
+    .conf_size = sizeof(struct lc_conf_pool),
+    .check = pool_check,
+};
+
+/* ---- listen ---- */
+
+static const struct lc_directive listen_rows[] = {
+    LC_ROW_(LC_T_UINT, "mode", LC_C_LISTEN, LC_D_OCTAL, LC_AT_(struct lc_conf_listen, mode, uint64_t), "0660",
+	    &mode_range, "OCTAL", "UNIX socket: who may connect, as permission bits.",
+	    "Write permission is what counts. The default lets the owner and the group connect: a proxy in front "
+	    "belongs into\n"
+	    "the socket's group. It has no effect on other addresses."),
+    LC_STRING(struct lc_conf_listen, user, "user", LC_C_LISTEN, 0, NULL, "UNIX socket: the owner of the file.",
+	      "Changing it takes a licorne that was started as root. Not set: the user that licorne was started as."),
+    LC_STRING(struct lc_conf_listen, group, "group", LC_C_LISTEN, 0, NULL, "UNIX socket: the group of the file.",
+	      "Not set: the group that licorne was started with."),
+    LC_UINT(struct lc_conf_listen, backlog, "backlog", LC_C_LISTEN, "0", &listen_backlog_range,
+	    "How many connections may wait to be accepted here.", "0 is what `backlog` says."),
+    LC_FLAG(struct lc_conf_listen, ipv6only, "ipv6only", LC_C_LISTEN, "on", "IPv6 socket: refuse IPv4 connections.",
+	    "`off` makes `[::]:PORT` accept IPv4 connections, too. It has no effect on other addresses."),
+};
+
+const struct lc_dirset lc_core_listen = {
+    .owner = "core",
+    .rows = listen_rows,
+    .nrows = sizeof(listen_rows) / sizeof(listen_rows[0]),
+    .stride = sizeof(listen_rows[0]),
+    .conf_size = sizeof(struct lc_conf_listen),
+};
