@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""PEP 3333: environ, wsgi.input, start_response, write(), iterables, close(), exc_info, and misuse of each."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client import Broken
+from conftest import Start
+from harness import APPS, VENV, Gate, Server, config, pool, quote, until
+
+names = (f"n{i}" for i in itertools.count())
+
+
+def environ(server: Server, target: str = "/environ", **kw: Any) -> dict[str, Any]:
+    with server.client() as c:
+        answer = c.request(target, **kw)
+        assert answer.status == 200
+        facts: dict[str, Any] = json.loads(answer.body)
+        return facts
+
+
+# ---- environ
+
+
+def test_environ(probe: Server, worker: str) -> None:
+    facts = environ(probe, "/environ?a=1&b=%20%zz", headers=("X-One-Two: three", "Content-Type: text/x"))
+    e, types = facts["environ"], facts["types"]
+    host, _, port = probe.addresses[0].rpartition(":")
+    assert e["REQUEST_METHOD"] == "GET"
+    assert e["SCRIPT_NAME"] == ""
+    assert e["PATH_INFO"] == "/environ"
+    assert e["QUERY_STRING"] == "a=1&b=%20%zz"
+    assert e["CONTENT_TYPE"] == "text/x"
+    assert e.get("CONTENT_LENGTH", "") == ""
+    assert "HTTP_CONTENT_TYPE" not in e
+    assert "HTTP_CONTENT_LENGTH" not in e
+    assert e["HTTP_X_ONE_TWO"] == "three"
+    assert e["HTTP_HOST"] == "test"
+    assert (e["SERVER_NAME"], e["SERVER_PORT"]) == (host, port)
+    assert e["SERVER_PROTOCOL"] == "HTTP/1.1"
+    assert e["REMOTE_ADDR"] == "127.0.0.1"
+    assert int(e["REMOTE_PORT"]) > 0
+    assert e["wsgi.version"] == [1, 0]
+    assert e["wsgi.url_scheme"] == "http"
+    assert e["wsgi.multithread"] is (worker == "wsgi")
+    assert e["wsgi.multiprocess"] is False
+    assert e["wsgi.run_once"] is False
+    assert {"wsgi.input", "wsgi.errors"} <= set(e)
+    assert e["SERVER_SOFTWARE"].lower().startswith("licorne")
+    wrong = [k for k, t in types.items() if not k.startswith("wsgi.") and k.isupper() and t != "str"]
+    assert not wrong
+    assert types["wsgi.multithread"] == "bool"
+
+
+def test_multiprocess(start: Start, worker: str) -> None:
+    server = start(config(pool(worker, processes=2)), ready=2)
+    assert environ(server)["environ"]["wsgi.multiprocess"] is True
+
+
+def test_one_thread_is_no_multithread(start: Start) -> None:
+    server = start(config(pool("wsgi", threads=1)))
+    assert environ(server)["environ"]["wsgi.multithread"] is False
+
+
+def test_path_is_decoded_as_latin1(probe: Server) -> None:
+    with probe.client() as c:
+        c.send("GET /environ%2Fx%C3%A9%20y HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.response().status == 404
+    made = environ_of_path(probe, "/%65nviron")
+    assert made["PATH_INFO"] == "/environ"
+
+
+def environ_of_path(server: Server, target: str) -> dict[str, Any]:
+    found: dict[str, Any] = environ(server, target)["environ"]
+    return found
+
+
+def test_header_bytes_are_latin1(probe: Server) -> None:
+    facts = environ(probe, headers=("X-Name: h\xe9",))
+    assert facts["environ"]["HTTP_X_NAME"] == "h\xe9"
+
+
+def test_repeated_headers_are_joined(probe: Server) -> None:
+    e = environ(probe, headers=("X-A: 1", "X-B: 2", "x-a: 3", "Cookie: a=1", "Cookie: b=2"))["environ"]
+    assert e["HTTP_X_A"] in ("1,3", "1, 3")
+    assert e["HTTP_COOKIE"] == "a=1; b=2"
+
+
+def test_underscore_does_not_forge(probe: Server) -> None:
+    """X_Real_IP and X-Real-IP would both be HTTP_X_REAL_IP: the one with underscores is not passed on."""
+    e = environ(probe, headers=("X-Real-IP: 1.2.3.4", "X_Real_IP: 6.6.6.6"))["environ"]
+    assert e["HTTP_X_REAL_IP"] == "1.2.3.4"
+
+
+def test_proxy_header_is_not_an_environment(probe: Server) -> None:
+    """The name HTTP_PROXY belongs to the environment (httpoxy); in environ it is harmless but must be the client's."""
+    e = environ(probe, headers=("Proxy: evil",))["environ"]
+    assert e.get("HTTP_PROXY") in (None, "evil")
+
+
+def test_empty_query_and_query_only(probe: Server) -> None:
+    assert environ(probe, "/environ")["environ"]["QUERY_STRING"] == ""
+    assert environ(probe, "/environ?")["environ"]["QUERY_STRING"] == ""
+    assert environ(probe, "/environ?a?b")["environ"]["QUERY_STRING"] == "a?b"
+
+
+def test_environs_do_not_mix(probe: Server) -> None:
+    """A header of one request is not seen by the next on the same connection, nor a key that the application set."""
+    with probe.client() as c:
+        first = json.loads(c.request("/environ", headers=("X-Secret: 1", "Cookie: a=b")).body)["environ"]
+        second = json.loads(c.request("/environ").body)["environ"]
+    assert "HTTP_X_SECRET" in first
+    assert "HTTP_X_SECRET" not in second
+    assert "HTTP_COOKIE" not in second
+
+
+def test_http10_protocol(probe: Server) -> None:
+    with probe.client() as c:
+        c.send("GET /environ HTTP/1.0\r\n\r\n")
+        e = json.loads(c.response().body)["environ"]
+    assert e["SERVER_PROTOCOL"] == "HTTP/1.0"
+    assert "HTTP_HOST" not in e
+
+
+# ---- wsgi.input
+
+
+def test_input_methods(probe: Server) -> None:
+    with probe.client() as c:
+        body = b"first\nsecond line\nthird\nfourth\nlast without end"
+        got = json.loads(c.request("/lines", method="POST", body=body).body)
+    assert got["readline"] == "first\n"
+    assert got["readline3"] == "sec"
+    assert got["next"] == "ond line\n"
+    assert got["rest"] == ["third\n", "fourth\n", "last without end"]
+    assert got["end"] == ["", "", ""]
+
+
+def test_input_ends_where_the_body_ends(probe: Server) -> None:
+    """read() beyond Content-Length gives the end, not the next request's bytes."""
+    with probe.client() as c:
+        c.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.response().body == b"abc"
+        assert c.response().body == b"Hello, world!\n"
+
+
+def test_input_comes_as_it_arrives(start: Start, worker: str) -> None:
+    """The application reads the first part before the client has sent the second."""
+    server = start(config(pool(worker)))
+    with server.client() as c:
+        c.send("POST /echo-stream HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + "a" * 1000)
+        assert c.head().status == 200
+        assert c.chunk() == b"a" * 1000
+        c.send("b" * 1000)
+        assert c.chunk() == b"b" * 1000
+        assert c.chunk() == b""
+
+
+def test_chunked_input_has_no_length(probe: Server) -> None:
+    with probe.client() as c:
+        c.send("POST /environ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        e = json.loads(c.response().body)["environ"]
+    assert e.get("CONTENT_LENGTH", "") == ""
+    assert e.get("wsgi.input_terminated") is True
+
+
+# ---- responses
+
+
+def test_headers_go_out_as_given(probe: Server) -> None:
+    with probe.client() as c:
+        answer = c.request("/headers?h=X-One:1&h=Set-Cookie:a%3D1&h=Set-Cookie:b%3D2&h=X-Empty:&h=x-l:h%C3%A9")
+    assert answer.all("Set-Cookie") == ["a=1", "b=2"]
+    assert answer.get("X-One") == "1"
+    assert answer.get("X-Empty") == ""
+
+
+def test_own_date_and_server_are_kept(probe: Server) -> None:
+    with probe.client() as c:
+        answer = c.request("/headers?h=Server:mine&h=Date:Mon,+01+Jan+2024+00:00:00+GMT")
+    assert answer.get("Server") == "mine"
+    assert answer.get("Date") == "Mon, 01 Jan 2024 00:00:00 GMT"
+
+
+@pytest.mark.parametrize("name", ["Connection:close", "Transfer-Encoding:chunked", "Keep-Alive:5", "Upgrade:x"])
+def test_hop_by_hop_headers_are_not_the_applications(probe: Server, name: str) -> None:
+    """PEP 3333 forbids them: dropped or answered with 500, but the connection's framing stays sound."""
+    probe.allow(r"/headers")
+    with probe.client() as c:
+        answer = c.request(f"/headers?h={name}")
+        assert answer.status in (200, 500)
+        if answer.status == 200:
+            assert answer.body == b"ok\n"
+        if answer.get("Connection") != "close":
+            assert c.request("/").body == b"Hello, world!\n"
+
+
+def test_write_callable(probe: Server) -> None:
+    with probe.client() as c:
+        assert c.request("/write").body == b"written, twice, and returned\n"
+        assert c.request("/").status == 200
+
+
+def test_more_than_declared_is_cut(probe: Server) -> None:
+    probe.allow(r"/long")
+    with probe.client() as c:
+        assert c.request("/long").body == b"12345"
+        c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        try:  # the connection may end after that, but nothing stands between the answers
+            assert c.response().body == b"Hello, world!\n"
+        except (Broken, ConnectionResetError):
+            assert not c.buffer
+
+
+def test_less_than_declared_is_noticed(probe: Server) -> None:
+    probe.allow(r"/short")
+    with probe.client() as c, pytest.raises(Broken, match="bytes before the end"):
+        c.request("/short")
+
+
+# ---- close()
+
+
+def closings(server: Server, name: str) -> int:
+    return int(server.get(f"/closed?name={name}"))
+
+
+@pytest.mark.parametrize(
+    "query", ["", "&n=0", "&n=1", "&n=100&size=10000", "&trouble=iter", "&trouble=close", "&trouble=nostart"]
+)
+def test_close_is_called_once(probe: Server, query: str) -> None:
+    probe.allow(r"/closing")
+    name = next(names)
+    with probe.client() as c:
+        try:
+            c.request(f"/closing?name={name}{query}")
+        except Broken:
+            assert "trouble" in query
+    until(lambda: closings(probe, name) > 0, "close()")
+    assert closings(probe, name) == 1
+
+
+@pytest.mark.parametrize("line", ["204+No+Content", "304+Not+Modified"])
+def test_close_for_statuses_without_body(probe: Server, line: str) -> None:
+    name = next(names)
+    with probe.client() as c:
+        c.request(f"/closing?name={name}&line={line}")
+    until(lambda: closings(probe, name) == 1, "close()")
+
+
+def test_close_for_head(probe: Server) -> None:
+    name = next(names)
+    with probe.client() as c:
+        assert c.request(f"/closing?name={name}", method="HEAD").status == 200
+    until(lambda: closings(probe, name) == 1, "close()")
+
+
+def test_close_when_the_client_leaves(start: Start, worker: str, gate: Gate) -> None:
+    server = start(config(pool(worker)))
+    server.allow(r"/closing")
+    with server.client() as c:
+        c.send(f"GET /closing?name=left&n=100&size=1000000&gate={gate.path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.head().status == 200
+        assert len(c.chunk()) > 0
+    gate.remove()
+    until(lambda: closings(server, "left") == 1, "close()")
+
+
+# ---- errors
+
+
+def test_exception_is_500_and_logged(probe: Server) -> None:
+    probe.allow(r"GET /fail\?x=1")
+    with probe.client() as c:
+        answer = c.request("/fail?x=1")
+        assert answer.status == 500
+        assert b"Trouble" not in answer.body, "an error page shows nothing of the application"
+        assert c.request("/").status == 200
+    probe.wait_log(r"Trouble: raised before start_response")
+    log = probe.log
+    assert "Traceback (most recent call last)" in log
+    assert re.search(r"GET /fail\?x=1 HTTP/1\.1", log)
+    assert "probe.py" in log
+
+
+def test_exception_between_head_and_body_is_500(probe: Server) -> None:
+    """The head was not sent yet: PEP 3333 lets the server change it."""
+    probe.allow(r"GET /fail-before-body")
+    with probe.client() as c:
+        assert c.request("/fail-before-body").status == 500
+        assert c.request("/").status == 200
+
+
+def test_exception_after_the_first_part(probe: Server) -> None:
+    """The client can tell that it did not get everything."""
+    probe.allow(r"GET /fail-late")
+    with probe.client() as c:
+        c.send("GET /fail-late HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.head().status == 200
+        assert c.chunk() == b"first part\n"
+        with pytest.raises((Broken, ConnectionResetError)):
+            c.chunk()
+    probe.wait_log(r"Trouble: raised after the first part")
+
+
+def test_exc_info_replaces_the_head(probe: Server) -> None:
+    with probe.client() as c:
+        answer = c.request("/exc-info")
+        assert answer.status == 503
+        assert answer.get("X-First") is None
+        assert answer.get("X-Second") == "yes"
+        assert answer.body == b"replaced\n"
+
+
+def test_exc_info_after_the_head_raises(probe: Server) -> None:
+    probe.allow(r"GET /exc-info\?late=1")
+    with probe.client() as c:
+        c.send("GET /exc-info?late=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = c.head()
+        assert (answer.status, answer.get("X-First")) == (200, "yes")
+        assert c.chunk() == b"first part\n"
+        with pytest.raises((Broken, ConnectionResetError)):
+            c.chunk()
+    probe.wait_log(r"Trouble: handled by the application")
+
+
+@pytest.mark.parametrize("path", ["/no-start", "/start-twice"])
+def test_start_response_rules(probe: Server, path: str) -> None:
+    probe.allow(rf"GET {path}")
+    with probe.client() as c:
+        assert c.request(path).status == 500
+        assert c.request("/").status == 200
+
+
+KINDS = (
+    "status-type status-bytes status-short status-word status-newline headers-type header-type header-name-bytes "
+    "header-newline header-name header-latin body-none body-int body-str body-number"
+).split()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_misuse(probe: Server, kind: str) -> None:
+    probe.allow(rf"GET /misuse\?kind={kind}")
+    with probe.client() as c:
+        answer = c.request(f"/misuse?kind={kind}")
+        assert answer.status == 500
+        assert answer.get("Injected") is None
+        assert c.request("/").status == 200
+    probe.wait_log(rf"GET /misuse\?kind={kind}\b")
+
+
+def test_wsgi_errors_goes_to_the_log(probe: Server) -> None:
+    assert probe.get("/log?text=from+the+application") == "logged\n"
+    probe.wait_log(r"from the application")
+
+
+# ---- where the application comes from
+
+
+def test_factory(start: Start, worker: str) -> None:
+    assert start(config(pool(worker, app="probe:create()"))).get("/made") == "created"
+
+
+def test_environment_and_paths(start: Start, worker: str, tmp_path: Path) -> None:
+    extra = tmp_path / "extra folder"
+    extra.mkdir()
+    (extra / "other.py").write_text("from probe import app\n")
+    block = f'pythonpath {quote(extra)} {quote(APPS)}; env ONE 1; env TWO "two words";'
+    server = start(config(pool(worker, app="other:app", block=block, chdir=tmp_path)))
+    facts = environ(server, "/process")
+    assert facts["cwd"] == str(tmp_path)
+    assert facts["env"]["ONE"] == "1"
+    assert facts["env"]["TWO"] == "two words"
+    assert str(extra) in facts["path"]
+
+
+def test_venv(start: Start, worker: str) -> None:
+    server = start(config(pool(worker, block=f"venv {quote(VENV)};")))
+    facts = environ(server, "/process")
+    assert facts["prefix"] == str(VENV)
+    assert any(p.startswith(f"{VENV}/lib") and p.endswith("site-packages") for p in facts["path"])
