@@ -23,6 +23,7 @@
 
 static char log_role[64] = "licorne";
 static _Atomic int log_level = LC_LOG_NOTICE;
+static int log_plain;
 
 static const char *const level_names[] = {
     [LC_LOG_CRIT] = "crit",     [LC_LOG_ERROR] = "error", [LC_LOG_WARN] = "warn",
@@ -39,6 +40,12 @@ void
 lc_log_level(int level)
 {
 	atomic_store_explicit(&log_level, level, memory_order_relaxed);
+}
+
+void
+lc_log_plain(int on)
+{
+	log_plain = on;
 }
 
 int
@@ -141,6 +148,10 @@ line_head(char *buf, size_t n, int level)
 	struct tm tm;
 	int k;
 
+	if (log_plain) {
+		memcpy(buf, "licorne: ", 9);
+		return 9;
+	}
 	clock_gettime(CLOCK_REALTIME, &ts);
 	gmtime_r(&ts.tv_sec, &tm); /* not localtime: it reads files and takes a lock */
 	if (level < LC_LOG_CRIT)

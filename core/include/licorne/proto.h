@@ -69,7 +69,7 @@ struct lc_proto {
 	void (*out_ready)(void *sess, void *ps);   /* the out queue became non-empty, or ended */
 	int (*trailers)(void *sess, void *ps, const struct lc_field *, uint32_t n); /* before the end shows */
 	void (*consumed)(void *sess, void *ps, size_t n); /* the application took n body bytes */
-	void (*reset)(void *sess, void *ps, uint32_t reason); /* worker aborted: end it incompletely */
+	void (*reset)(void *sess, void *ps, uint32_t reason); /* worker aborted: end it incompletely; detach() follows */
 	void (*detach)(void *sess, void *ps);      /* last call about this stream, after stream_done()/abort */
 
 	/* connection */
@@ -87,8 +87,8 @@ struct lc_conn_api {
 	/* A new stream and its request to fill in; NULL: over a limit (worker_connections, drain). */
 	struct lc_stream *(*stream_open)(struct lc_conn *, uint64_t id, void *ps, struct lc_req **ret_req);
 	void *(*stream_alloc)(struct lc_stream *, size_t n);  /* its arena; NULL: over its limit */
-	/* The request is complete and immutable from here; end = 1: no body follows.  peer, local, scheme and
-	 * ports are filled by the core.  Delivered to the worker after recv() returned. */
+	/* The request is complete and immutable from here; end = 1: no body follows.  peer, local, ports, listener and
+	 * LC_R_TLS were filled by the core in stream_open().  Delivered to the worker after recv() returned. */
 	int (*stream_head)(struct lc_stream *, int end);
 	/* Body bytes, copied.  0; 1: over the high water mark (64 KiB), the protocol should read_pause(1). */
 	int (*stream_body)(struct lc_stream *, const uint8_t *, size_t n);

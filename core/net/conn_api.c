@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * conn_api.c - the "conn" table: what protocol modules may ask of the core.
+ *
+ * Nothing here calls a module: effects are noted and happen in the connection's turn (conn.c).
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "log/log.h"
+#include "net/conn.h"
+
+static void *
+api_sess_alloc(struct lc_conn *c, size_t n)
+{
+	if (n > 4096 || c->sess_mem)
+		return NULL;
+	c->sess_mem = calloc(1, n);
+	return c->sess_mem;
+}
+
+static struct lc_stream *
+api_stream_open(struct lc_conn *c, uint64_t id, void *ps, struct lc_req **ret)
+{
+	struct lc_srv *srv = lc_conn_srv(c);
+	struct lc_stream *s = lc_stream_new(&srv->streams, &srv->loop);
+
+	(void)id;
+	if (!s)
+		return NULL;
+	s->ps = ps;
+	s->owner = c;
+	s->proto_ref = 1;
+	s->post.fn = lc_deliver_posted;
+	lc_chain_add(&c->chain, s);
+	s->req.length = -1;
+	s->req.peer = (struct lc_str){c->peer, c->peer_n};
+	s->req.peer_port = c->port;
+	s->req.local = (struct lc_str){c->lsn->addr, c->lsn->addr_n};
+	s->req.local_port = c->lsn->port;
+	s->req.listener = c->lsn->index;
+	*ret = &s->req;
+	return s;
+}
+
+static int
+api_stream_head(struct lc_stream *s, int end)
+{
+	if (end)
+		s->in_fin = 1;
+	lc_stream_note(s, LC_SE_REQUEST);
+	return 0;
+}
+
+static int
+api_stream_end(struct lc_stream *s, const struct lc_field *trailers, uint32_t n)
+{
+	lc_stream_in_end(s, trailers, n);
+	return 0;
+}
+
+static void
+api_stream_abort(struct lc_stream *s, uint32_t reason)
+{
+	lc_stream_abort(s, reason);
+	lc_stream_note(s, LC_SE_DETACH);
+}
+
+static void
+api_stream_done(struct lc_stream *s)
+{
+	lc_stream_note(s, LC_SE_DETACH);
+}
+
+static void
+api_want_write(struct lc_conn *c)
+{
+	c->flags |= LC_C_WANT_WRITE;
+}
+
+static void
+api_read_pause(struct lc_conn *c, int on)
+{
+	if (on)
+		c->flags |= LC_C_PAUSED;
+	else
+		c->flags &= ~(LC_C_PAUSED | LC_C_STALLED);
+}
+
+static void
+api_timer(struct lc_conn *c, uint32_t which, int64_t ms)
+{
+	if (which == LC_TM_WRITE) {
+		c->write_ms = ms < 0 ? 0 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
+		return;
+	}
+	if (ms < 0) {
+		if (c->rt_which == which)
+			lc_timer_cancel(&c->rt);
+		return;
+	}
+	c->rt_which = which;
+	lc_timer_arm(&lc_conn_srv(c)->loop, &c->rt, (uint64_t)ms, lc_conn_read_timer);
+}
+
+static void
+api_conn_close(struct lc_conn *c, int how)
+{
+	c->flags |= how == LC_CLOSE_NOW ? LC_C_CLOSE_NOW : LC_C_CLOSE_FLUSH;
+	if (how == LC_CLOSE_LINGER)
+		c->flags |= LC_C_LINGER;
+}
+
+struct lc_str
+lc_srv_date(struct lc_srv *srv)
+{
+	if (srv->loop.now >= srv->date_until) {
+		static const char day[] = "SunMonTueWedThuFriSat", mon[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+		struct timespec ts;
+		struct tm tm;
+		clock_gettime(CLOCK_REALTIME, &ts);
+		gmtime_r(&ts.tv_sec, &tm);
+		/* not strftime(): names are in English whatever the locale */
+		snprintf(srv->date, sizeof(srv->date), "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT", day + 3 * tm.tm_wday,
+			 tm.tm_mday % 100, mon + 3 * tm.tm_mon, (tm.tm_year + 1900) % 10000, tm.tm_hour % 100,
+			 tm.tm_min % 100, tm.tm_sec % 100);
+		srv->date_until = srv->loop.now + (uint64_t)(1000000000 - ts.tv_nsec);
+	}
+	return (struct lc_str){srv->date, 29};
+}
+
+static struct lc_str
+api_date(struct lc_conn *c)
+{
+	return lc_srv_date(lc_conn_srv(c));
+}
+
+static int
+api_draining(struct lc_conn *c)
+{
+	return lc_conn_srv(c)->draining;
+}
+
+static void LC_PRINTF(3, 4) api_log(struct lc_conn *c, int level, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	if (!lc_log_enabled(level))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	lc_log(level, "%.*s: %s", c->peer_n ? (int)c->peer_n : 4, c->peer_n ? c->peer : "unix", text);
+}
+
+const struct lc_conn_api lc_conn_table = {
+    .size = sizeof(struct lc_conn_api),
+    .sess_alloc = api_sess_alloc,
+    .stream_open = api_stream_open,
+    .stream_alloc = lc_stream_alloc,
+    .stream_head = api_stream_head,
+    .stream_body = lc_stream_in,
+    .stream_end = api_stream_end,
+    .stream_abort = api_stream_abort,
+    .stream_done = api_stream_done,
+    .stream_avail = lc_stream_out_avail,
+    .stream_take = lc_stream_out_take,
+    .out_copy = lc_outv_copy,
+    .out_reserve = lc_outv_reserve,
+    .out_commit = lc_outv_commit,
+    .out_room = lc_outv_room,
+    .want_write = api_want_write,
+    .read_pause = api_read_pause,
+    .timer = api_timer,
+    .conn_close = api_conn_close,
+    .date = api_date,
+    .draining = api_draining,
+    .log = api_log,
+};

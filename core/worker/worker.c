@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * worker.c - the worker process: joins the control channel, the serving half (net) and one worker module.
+ *
+ * Order of life: HELLO, configuration, listeners, GO (all blocking); modules; the worker module's init(), which may
+ * load an application and take its time; READY; then the loop leads until the arbiter says DRAIN or STOP or is gone. A
+ * failure before READY is told to the arbiter with its text, and the process exits with LC_EXIT_BOOT.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "config/conf.h"
+#include "log/access.h"
+#include "log/log.h"
+#include "module/loader.h"
+#include "net/server.h"
+#include "worker/control.h"
+
+#define LC_EXIT_BOOT 3
+#define LC_BEAT_NS UINT64_C(1000000000)
+#define LC_FDS_RESERVED 64u /* descriptors that are not connections: the application's files, ours */
+
+struct worker {
+	struct lc_srv srv;
+	struct lc_ctl *ctl;
+	const struct lc_ctl_setup *setup;
+	struct lc_conf *conf;
+	const struct lc_block *pool;
+	const struct lc_conf_main *main_conf;
+	const struct lc_conf_pool *pool_conf;
+	struct lc_ev ctl_ev, term_ev;
+	struct lc_timer beat;
+	char role[80];
+};
+
+static int term_fd = -1;
+
+/* TERM is handled, not blocked: a blocked signal would be inherited by the application's own child processes. */
+static void
+on_term(int sig)
+{
+	int e = errno;
+	uint64_t one = 1;
+
+	(void)sig;
+	if (term_fd >= 0 && write(term_fd, &one, sizeof(one)) < 0) {
+		/* cannot be: the counter does not run over */
+	}
+	errno = e;
+}
+
+static void
+on_other(int sig)
+{
+	(void)sig; /* the terminal and `pkill` tell the whole group; the arbiter decides */
+}
+
+static int
+set_signals(void)
+{
+	static const int others[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
+	struct sigaction sa = {.sa_handler = on_other, .sa_flags = SA_RESTART};
+	sigset_t none;
+
+	sigemptyset(&none);
+	term_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (term_fd < 0)
+		return -errno;
+	for (size_t k = 0; k < sizeof(others) / sizeof(others[0]); k++)
+		sigaction(others[k], &sa, NULL);
+	sa.sa_handler = on_term;
+	sigaction(SIGTERM, &sa, NULL);
+	sa.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &sa, NULL);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	return 0;
+}
+
+/* ---- the arbiter's orders ---- */
+
+static void
+do_drain(void *arg, int64_t deadline_ms)
+{
+	struct worker *w = arg;
+
+	lc_srv_drain(&w->srv, deadline_ms);
+}
+
+static void
+do_stop(void *arg)
+{
+	struct worker *w = arg;
+
+	lc_srv_quit(&w->srv);
+}
+
+static void
+do_lost(void *arg)
+{
+	struct worker *w = arg;
+
+	lc_log(LC_LOG_WARN, "the arbiter is gone: listeners are closed, running requests are finished");
+	lc_ev_set(&w->srv.loop, &w->ctl_ev, 0, 0);
+	lc_timer_cancel(&w->beat);
+	w->srv.next_beat = 0;
+	lc_srv_drain(&w->srv, (int64_t)w->main_conf->graceful_timeout);
+}
+
+static void
+ctl_interest(struct worker *w)
+{
+	if (w->ctl_ev.armed)
+		lc_ev_set(&w->srv.loop, &w->ctl_ev, EPOLLIN | (lc_ctl_wants_write(w->ctl) ? (uint32_t)EPOLLOUT : 0), 0);
+}
+
+static void
+ctl_ready(struct lc_ev *ev, uint32_t events)
+{
+	static const struct lc_ctl_ops ops = {.drain = do_drain, .stop = do_stop, .lost = do_lost};
+	struct worker *w = (struct worker *)((char *)ev - offsetof(struct worker, ctl_ev));
+
+	(void)events;
+	if (!ev->armed)
+		return;
+	lc_ctl_dispatch(w->ctl, &ops, w);
+	ctl_interest(w);
+}
+
+static void
+term_ready(struct lc_ev *ev, uint32_t events)
+{
+	struct worker *w = (struct worker *)((char *)ev - offsetof(struct worker, term_ev));
+	uint64_t n;
+
+	(void)events;
+	if (read(ev->fd, &n, sizeof(n)) > 0)
+		lc_srv_drain(&w->srv, (int64_t)w->main_conf->graceful_timeout);
+}
+
+static void beat_due(struct lc_timer *t);
+
+static void
+send_beat(struct lc_srv *srv)
+{
+	struct worker *w = srv->proc;
+	struct lc_ctl_beat b = {
+	    .requests = srv->requests,
+	    .accepted = srv->accepted,
+	    .inflight = srv->inflight,
+	    .conns = srv->nconns,
+	};
+
+	lc_ctl_beat(w->ctl, &b);
+	ctl_interest(w);
+	srv->next_beat = srv->loop.now + LC_BEAT_NS;
+	lc_timer_arm(&srv->loop, &w->beat, LC_BEAT_NS / 1000000, beat_due);
+}
+
+static void
+beat_due(struct lc_timer *t)
+{
+	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, beat));
+
+	send_beat(&w->srv);
+}
+
+/* ---- start ---- */
+
+static int LC_PRINTF(2, 3) boot_failed(struct worker *w, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	lc_ctl_boot_failed(w->ctl, n < 0 ? "no memory" : text, n < 0 ? 9 : (size_t)n);
+	free(n < 0 ? NULL : text);
+	return LC_EXIT_BOOT;
+}
+
+/* The protocols of this pool, in ALPN order; 0 or an exit status. */
+static int
+find_protocols(struct worker *w, struct lc_mod ***ret, uint32_t *ret_n)
+{
+	struct lc_mod **v = NULL;
+	uint32_t n = 0;
+
+	if (w->pool_conf->protocols.n) {
+		v = calloc(w->pool_conf->protocols.n, sizeof(struct lc_mod *));
+		for (uint64_t k = 0; v && k < w->pool_conf->protocols.n; k++)
+			if ((v[n] = lc_mod_find(w->pool_conf->protocols.v[k])))
+				n++;
+	} else {
+		for (struct lc_mod *m = lc_mod_first(); m; m = m->next)
+			if (lc_mod_iface(m, LC_KIND_PROTOCOL, LC_PROTO_VERSION)) {
+				struct lc_mod **more = realloc(v, (n + 1) * sizeof(struct lc_mod *));
+				if (!more)
+					break;
+				v = more;
+				v[n++] = m;
+			}
+	}
+	if (!n) {
+		free(v);
+		return boot_failed(w, "pool \"%s\" has no protocol module: load_module one", w->pool->name);
+	}
+	*ret = v;
+	*ret_n = n;
+	return 0;
+}
+
+static void
+name_listener(struct lc_lsn *l, const char *name)
+{
+	const char *colon = strrchr(name, ':');
+
+	if (!strncmp(name, "unix:", 5)) {
+		snprintf(l->addr, sizeof(l->addr), "%s", name + 5);
+	} else if (colon) {
+		const char *host = name;
+		size_t n = (size_t)(colon - name);
+		if (n >= 2 && name[0] == '[' && name[n - 1] == ']') {
+			host++;
+			n -= 2;
+		}
+		snprintf(l->addr, sizeof(l->addr), "%.*s", (int)n, host);
+		l->port = (uint16_t)strtoul(colon + 1, NULL, 10);
+	}
+	l->addr_n = (uint32_t)strlen(l->addr);
+}
+
+static int
+set_listeners(struct worker *w)
+{
+	const struct lc_ctl_setup *set = w->setup;
+	struct lc_mod **mods = NULL;
+	uint32_t nmods = 0;
+	int r = find_protocols(w, &mods, &nmods);
+
+	if (r)
+		return r;
+	w->srv.lsn = calloc(set->nlisteners ? set->nlisteners : 1, sizeof(*w->srv.lsn));
+	for (uint32_t k = 0; w->srv.lsn && k < set->nlisteners; k++) {
+		struct lc_lsn *l = &w->srv.lsn[w->srv.nlsn];
+		const struct lc_block *b = NULL;
+		while ((b = lc_conf_next(w->pool, LC_C_LISTEN, b)) && b->index != set->listeners[k].index)
+			;
+		if (!b)
+			continue;
+		l->ev = (struct lc_ev){.fn = lc_lsn_ready, .fd = set->listeners[k].fd};
+		l->srv = &w->srv;
+		l->index = set->listeners[k].index;
+		name_listener(l, set->listeners[k].name);
+		l->protos = calloc(nmods, sizeof(*l->protos));
+		for (uint32_t j = 0; l->protos && j < nmods; j++) {
+			const struct lc_proto *p = lc_mod_iface(mods[j], LC_KIND_PROTOCOL, LC_PROTO_VERSION);
+			l->protos[l->nprotos].proto = p;
+			l->protos[l->nprotos++].conf = lc_conf_get(w->conf, b, &mods[j]->dirset);
+			if (p->sniff && p->sniff_max > l->sniff_max)
+				l->sniff_max = p->sniff_max;
+		}
+		w->srv.nlsn++;
+	}
+	free(mods);
+	return 0;
+}
+
+static int
+configure(struct worker *w)
+{
+	struct lc_conf_opts opts = {.prefix = w->setup->prefix, .load_module = lc_mod_conf_load};
+	struct lc_err *err = lc_err_new();
+	int r = 0;
+
+	if (!err)
+		return boot_failed(w, "no memory");
+	if (lc_conf_parse(&w->conf, w->setup->text, w->setup->text_n, "configuration", &opts, err) < 0) {
+		r = boot_failed(w, "%s", lc_err_text(err));
+	} else {
+		const struct lc_block *top = lc_conf_main_block(w->conf);
+		w->pool = lc_conf_next(top, LC_C_POOL, NULL);
+		w->main_conf = lc_conf_get(w->conf, top, &lc_core_main);
+		w->pool_conf = w->pool ? lc_conf_get(w->conf, w->pool, &lc_core_pool) : NULL;
+		if (!w->pool)
+			r = boot_failed(w, "the configuration for this worker has no pool");
+	}
+	lc_err_free(err);
+	return r;
+}
+
+static uint32_t
+connection_limit(uint64_t configured)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		if (rl.rlim_cur < rl.rlim_max) {
+			rl.rlim_cur = rl.rlim_max;
+			setrlimit(RLIMIT_NOFILE, &rl);
+			getrlimit(RLIMIT_NOFILE, &rl);
+		}
+		if (rl.rlim_cur > LC_FDS_RESERVED && configured > rl.rlim_cur - LC_FDS_RESERVED) {
+			lc_log(LC_LOG_WARN,
+			       "worker_connections %llu is more than the limit of open files allows: %llu are served "
+			       "at once",
+			       (unsigned long long)configured, (unsigned long long)(rl.rlim_cur - LC_FDS_RESERVED));
+			configured = rl.rlim_cur - LC_FDS_RESERVED;
+		}
+	}
+	return (uint32_t)configured;
+}
+
+static int
+start_module(struct worker *w)
+{
+	const struct lc_block *b = lc_conf_next(w->pool, LC_C_WORKER, NULL);
+	struct lc_mod *m = b ? lc_mod_find(b->name) : NULL;
+
+	w->srv.wk = m ? lc_mod_iface(m, LC_KIND_WORKER, LC_WORKER_VERSION) : NULL;
+	if (!w->srv.wk)
+		return boot_failed(w, "%s is not a worker module", b ? b->name : "(none)");
+	int r = w->srv.wk->init(&w->srv.ctx, lc_worker_table(), lc_conf_get(w->conf, b, &m->dirset), &w->srv.w);
+	if (r < 0) {
+		if (w->srv.boot_error)
+			return boot_failed(w, "%s", w->srv.boot_error);
+		return boot_failed(w, "worker module %s: %s", b->name, strerror(-r));
+	}
+	return 0;
+}
+
+static int
+run(struct worker *w)
+{
+	struct lc_srv *srv = &w->srv;
+
+	w->term_ev = (struct lc_ev){.fn = term_ready, .fd = term_fd};
+	w->ctl_ev = (struct lc_ev){.fn = ctl_ready, .fd = lc_ctl_fd(w->ctl)};
+	int r = lc_ev_set(&srv->loop, &w->term_ev, EPOLLIN, 0);
+	if (r >= 0)
+		r = lc_ev_set(&srv->loop, &w->ctl_ev, EPOLLIN, 0);
+	if (r < 0)
+		return boot_failed(w, "epoll_ctl: %s", strerror(-r));
+	srv->proc = w;
+	srv->on_beat = send_beat;
+	lc_srv_listen(srv);
+	lc_ctl_ready(w->ctl);
+	lc_loop_clock(&srv->loop);
+	send_beat(srv);
+	if (srv->wk->run) {
+		r = srv->wk->run(srv->w);
+	} else {
+		lc_loop_lead(&srv->loop);
+		r = 0;
+	}
+	if (srv->wk->fini)
+		srv->wk->fini(srv->w);
+	return r < 0 ? 1 : 0;
+}
+
+int
+lc_worker_main(void)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int r;
+
+	lc_log_role("worker");
+	if (!w || set_signals() < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
+		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
+		return 1;
+	}
+	if ((r = lc_ctl_setup(w->ctl, &w->setup)) < 0) {
+		lc_log(LC_LOG_ERROR, "no configuration came from the arbiter: %s", strerror(-r));
+		return 1;
+	}
+	lc_srv_register_tables();
+	if ((r = lc_srv_init(&w->srv)) < 0)
+		return boot_failed(w, "cannot start: %s", strerror(-r));
+	if ((r = configure(w)))
+		return r;
+	snprintf(w->role, sizeof(w->role), "%s/%u", w->pool->name, w->setup->slot);
+	lc_log_role(w->role);
+	w->srv.pool = w->pool->name;
+	w->srv.processes = w->setup->processes;
+	w->srv.slot = w->setup->slot;
+	w->srv.max_conns = connection_limit(w->pool_conf->worker_connections);
+	w->srv.access = lc_access_new(w->setup->access_fd);
+	if ((r = set_listeners(w)) || (r = start_module(w)))
+		return r;
+	r = run(w);
+	lc_srv_done(&w->srv);
+	lc_ctl_close(w->ctl);
+	lc_conf_free(w->conf);
+	return r;
+}

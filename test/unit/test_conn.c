@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * test_conn.c - connections over a real socket pair, with a line protocol and a worker made for the test.
+ *
+ * A request is a line "WORD [N]\n" followed by N bytes of body.  The worker echoes, answers much, or reads a body that
+ * is not there yet.  Each test runs three ways: inline; with the lead handed to a second thread whenever a call must
+ * wait; and stepping the own connection.  The bytes on the wire must be the same.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log/log.h"
+#include "module/loader.h"
+#include "net/conn.h"
+
+/* server.c registers host tables; nobody asks for them here */
+void
+lc_host_register(const char *name, uint32_t version, const void *table, size_t size)
+{
+	(void)name;
+	(void)version;
+	(void)table;
+	(void)size;
+}
+
+/* ---- the line protocol: one stream at a time ---- */
+
+struct lines {
+	struct lc_conn *c;
+	struct lc_stream *s;
+	char line[256];
+	uint32_t n;
+	uint64_t body;
+	int reading_body, responded;
+};
+
+static const struct lc_conn_api *A = &lc_conn_table;
+
+static int
+p_open(struct lc_conn *c, const void *conf, void **sess)
+{
+	struct lines *p = A->sess_alloc(c, sizeof(*p));
+
+	(void)conf;
+	p->c = c;
+	A->timer(c, LC_TM_WRITE, 5000);
+	*sess = p;
+	return LC_OK;
+}
+
+static void
+p_close(void *sess)
+{
+	struct lines *p = sess;
+
+	assert_null(p->s); /* streams were detached before */
+}
+
+static int64_t
+p_recv(void *sess, const uint8_t *in, size_t n)
+{
+	struct lines *p = sess;
+	size_t k = 0;
+
+	if (p->s && !p->reading_body)
+		return 0; /* the next request waits for the answer */
+	while (k < n) {
+		if (p->reading_body) {
+			size_t take = n - k < p->body ? n - k : p->body;
+			int over = A->stream_body(p->s, in + k, take);
+			p->body -= take;
+			k += take;
+			if (!p->body) {
+				p->reading_body = 0;
+				A->stream_end(p->s, NULL, 0);
+			} else if (over == 1) {
+				A->read_pause(p->c, 1);
+			}
+			return (int64_t)k;
+		}
+		char ch = (char)in[k++];
+		if (ch != '\n') {
+			if (p->n == sizeof(p->line) - 1)
+				return -LC_CONN_DEAD;
+			p->line[p->n++] = ch;
+			continue;
+		}
+		struct lc_req *r;
+		p->line[p->n] = 0;
+		p->s = A->stream_open(p->c, 0, p, &r);
+		char *line = A->stream_alloc(p->s, p->n + 1);
+		memcpy(line, p->line, p->n + 1);
+		char *sp = strchr(line, ' ');
+		p->body = sp ? strtoull(sp + 1, NULL, 10) : 0;
+		r->method = (struct lc_str){line, sp ? (size_t)(sp - line) : p->n};
+		r->length = (int64_t)p->body;
+		p->n = 0;
+		p->reading_body = p->body > 0;
+		A->stream_head(p->s, !p->body);
+		if (!p->body)
+			return (int64_t)k;
+	}
+	return (int64_t)k;
+}
+
+static int
+p_eof(void *sess)
+{
+	return ((struct lines *)sess)->s ? LC_OK : LC_CONN_DEAD;
+}
+
+static int
+p_pull(void *sess, struct lc_outv *v)
+{
+	struct lines *p = sess;
+	int fin;
+
+	if (!p->s || !p->responded)
+		return LC_OK;
+	A->stream_take(p->s, v, UINT64_MAX);
+	if (!A->stream_avail(p->s, &fin) && fin) {
+		if (A->out_copy(v, "\n", 1) < 0)
+			return LC_OK;
+		p->responded = 0;
+		A->stream_done(p->s);
+	}
+	return LC_OK;
+}
+
+static int
+p_head(void *sess, void *ps, const struct lc_head *h)
+{
+	((struct lines *)ps)->responded = h->status >= 200;
+	(void)sess;
+	return LC_OK;
+}
+
+static void
+p_out(void *sess, void *ps)
+{
+	(void)ps;
+	A->want_write(((struct lines *)sess)->c);
+}
+
+static void
+p_consumed(void *sess, void *ps, size_t n)
+{
+	(void)ps;
+	(void)n;
+	A->read_pause(((struct lines *)sess)->c, 0);
+}
+
+static void
+p_reset(void *sess, void *ps, uint32_t reason)
+{
+	(void)ps;
+	(void)reason;
+	A->conn_close(((struct lines *)sess)->c, LC_CLOSE_NOW);
+}
+
+static void
+p_detach(void *sess, void *ps)
+{
+	struct lines *p = sess;
+
+	assert_ptr_equal(ps, sess);
+	assert_non_null(p->s);
+	p->s = NULL;
+}
+
+static int
+p_timeout(void *sess, uint32_t which)
+{
+	(void)sess;
+	(void)which;
+	return LC_CONN_DEAD;
+}
+
+static void
+p_drain(void *sess, uint32_t phase)
+{
+	struct lines *p = sess;
+
+	(void)phase;
+	if (!p->s)
+		A->conn_close(p->c, LC_CLOSE_FLUSH);
+}
+
+static const struct lc_proto lines_proto = {
+    .size = sizeof(lines_proto),
+    .flags = LC_P_FALLBACK,
+    .name = "lines",
+    .open = p_open,
+    .close = p_close,
+    .recv = p_recv,
+    .eof = p_eof,
+    .pull = p_pull,
+    .head = p_head,
+    .out_ready = p_out,
+    .consumed = p_consumed,
+    .reset = p_reset,
+    .detach = p_detach,
+    .drain = p_drain,
+    .timeout = p_timeout,
+};
+
+/* ---- the worker ---- */
+
+static struct lc_srv *S;
+static int requests, aborts, waits;
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cv = PTHREAD_COND_INITIALIZER;
+static int vacant, quit;
+
+static void
+w_request(void *w, struct lc_stream *s)
+{
+	const struct lc_stream_api *a = &lc_stream_table;
+	const struct lc_req *r = a->req(s);
+	static const struct lc_head ok = {.size = sizeof(ok), .status = 200, .length = -1};
+	char buf[4096];
+	int64_t n;
+
+	(void)w;
+	__atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED);
+	if (!strncmp(r->method.p, "big", 3)) { /* 1 MB in pieces */
+		static uint8_t out[1000000];
+		a->respond(s, &ok);
+		for (size_t at = 0; at < sizeof(out); at += 5000) {
+			memset(out + at, 'a' + (int)(at / 5000 % 26), 5000);
+			struct lc_slice sl = {.p = out + at, .n = 5000, .fd = -1, .flags = LC_SL_COPY};
+			int e = a->write(s, &sl, 1, LC_W_FLUSH);
+			if (e == 1) {
+				__atomic_add_fetch(&waits, 1, __ATOMIC_RELAXED);
+				e = a->wait(s, LC_EV_WRITE, -1) & LC_EV_ABORT ? -EPIPE : 0;
+			}
+			if (e < 0) {
+				__atomic_add_fetch(&aborts, 1, __ATOMIC_RELAXED);
+				a->release(s);
+				return;
+			}
+		}
+		a->finish(s, NULL, 0);
+	} else if (!strncmp(r->method.p, "sum", 3)) { /* of a body that may not be there yet */
+		uint64_t sum = 0, total = 0;
+		while ((n = a->read(s, buf, sizeof(buf))) != 0) {
+			if (n == -EAGAIN) {
+				__atomic_add_fetch(&waits, 1, __ATOMIC_RELAXED);
+				a->wait(s, LC_EV_READ, -1);
+				continue;
+			}
+			if (n < 0) {
+				__atomic_add_fetch(&aborts, 1, __ATOMIC_RELAXED);
+				a->release(s);
+				return;
+			}
+			for (int64_t k = 0; k < n; k++)
+				sum += (uint8_t)buf[k];
+			total += (uint64_t)n;
+		}
+		int len = snprintf(buf, sizeof(buf), "%llu/%llu", (unsigned long long)total, (unsigned long long)sum);
+		struct lc_slice sl = {.p = (uint8_t *)buf, .n = (uint64_t)len, .fd = -1, .flags = LC_SL_COPY};
+		a->respond(s, &ok);
+		a->write(s, &sl, 1, LC_W_FIN);
+	} else {
+		struct lc_slice sl = {.p = (const uint8_t *)r->method.p, .n = r->method.n, .fd = -1};
+		a->respond(s, &ok);
+		a->write(s, &sl, 1, LC_W_FIN);
+	}
+	a->release(s);
+}
+
+static void
+w_leader_wanted(void *w)
+{
+	(void)w;
+	pthread_mutex_lock(&mu);
+	vacant++;
+	pthread_cond_signal(&cv);
+	pthread_mutex_unlock(&mu);
+}
+
+static void
+w_stop(void *w, uint32_t how, int64_t deadline)
+{
+	(void)w;
+	(void)deadline;
+	if (how != LC_STOP_QUIT)
+		return;
+	pthread_mutex_lock(&mu);
+	quit = 1;
+	pthread_cond_broadcast(&cv);
+	pthread_mutex_unlock(&mu);
+}
+
+static void *
+w_thread(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		pthread_mutex_lock(&mu);
+		while (!vacant && !quit)
+			pthread_cond_wait(&cv, &mu);
+		if (!vacant) {
+			pthread_mutex_unlock(&mu);
+			return NULL;
+		}
+		vacant--;
+		pthread_mutex_unlock(&mu);
+		if (lc_loop_lead(&S->loop) == 0)
+			return NULL;
+	}
+}
+
+/* ---- the client ---- */
+
+struct client {
+	int fd;
+	const char *send;
+	size_t send_n;
+	uint64_t body; /* bytes of 0x01 sent after `send`, in small pieces */
+	char *got;
+	size_t got_n;
+	size_t stop_after; /* stop reading and close after that many bytes; 0: read to the end */
+};
+
+static void *
+client_run(void *arg)
+{
+	struct client *c = arg;
+	size_t cap = 1 << 22;
+	ssize_t n;
+
+	assert_int_equal(write(c->fd, c->send, c->send_n), (ssize_t)c->send_n);
+	char piece[997];
+	memset(piece, 1, sizeof(piece));
+	while (c->body) {
+		size_t k = c->body < sizeof(piece) ? c->body : sizeof(piece);
+		n = write(c->fd, piece, k);
+		assert_true(n > 0);
+		c->body -= (uint64_t)n;
+	}
+	c->got = malloc(cap);
+	if (!c->stop_after)
+		shutdown(c->fd, SHUT_WR);
+	while ((n = read(c->fd, c->got + c->got_n, cap - c->got_n)) > 0) {
+		c->got_n += (size_t)n;
+		if (c->stop_after && c->got_n >= c->stop_after)
+			break;
+	}
+	close(c->fd);
+	return NULL;
+}
+
+/* batch end of the test's server: drain when all connections are gone */
+static void
+w_batch_end(void *w)
+{
+	(void)w;
+	if (!S->nconns && !S->draining)
+		lc_srv_drain(S, 5000);
+}
+
+static void
+serve(struct client *c, int threads)
+{
+	static struct lc_worker wk;
+	static struct lc_lproto lp = {.proto = &lines_proto};
+	struct lc_lsn lsn = {.nprotos = 1, .protos = &lp, .ev = {.fd = -1}};
+	int sv[2];
+	pthread_t ct, wt[2];
+
+	wk = (struct lc_worker){.size = sizeof(wk),
+				.name = "test",
+				.request = w_request,
+				.stop = w_stop,
+				.batch_end = w_batch_end,
+				.leader_wanted = threads ? w_leader_wanted : NULL};
+	S = calloc(1, sizeof(*S));
+	requests = aborts = waits = vacant = quit = 0;
+	assert_int_equal(lc_srv_init(S), 0);
+	S->wk = &wk;
+	S->max_conns = 10;
+	S->processes = 1;
+	lsn.srv = S;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	c->fd = sv[0];
+	struct sockaddr sa = {.sa_family = AF_UNIX};
+	lc_conn_new(&lsn, sv[1], &sa, sizeof(sa));
+	assert_int_equal(S->nconns, 1);
+	pthread_create(&ct, NULL, client_run, c);
+	if (threads) {
+		vacant = 1; /* two threads, one lead between them */
+		for (int k = 0; k < 2; k++)
+			pthread_create(&wt[k], NULL, w_thread, NULL);
+		for (int k = 0; k < 2; k++)
+			pthread_join(wt[k], NULL);
+	} else {
+		assert_int_equal(lc_loop_lead(&S->loop), 0);
+	}
+	pthread_join(ct, NULL);
+	assert_int_equal(S->nconns, 0);
+	assert_int_equal(S->inflight, 0);
+	lc_srv_done(S);
+	free(S);
+}
+
+static void
+both_ways(void (*fn)(int threads))
+{
+	fn(0);
+	fn(1);
+}
+
+static void
+pipelined(int threads)
+{
+	struct client c = {.send = "one\ntwo\nsum 3\nabcthree\n", .send_n = 23};
+
+	serve(&c, threads);
+	assert_int_equal(requests, 4);
+	assert_int_equal(c.got_n, strlen("one\ntwo\n3/294\nthree\n"));
+	assert_memory_equal(c.got, "one\ntwo\n3/294\nthree\n", c.got_n);
+	free(c.got);
+}
+
+static void
+big(int threads)
+{
+	struct client c = {.send = "a\nbig\nb\nbig\nc\n", .send_n = 14};
+
+	serve(&c, threads);
+	assert_int_equal(requests, 5);
+	assert_true(waits > 0); /* the queue was full at least once */
+	assert_int_equal(c.got_n, 6 + 2 * 1000001);
+	assert_memory_equal(c.got, "a\n", 2);
+	for (size_t at = 0; at < 1000000; at += 5000)
+		assert_int_equal(c.got[2 + at + at % 4999], 'a' + (int)(at / 5000 % 26));
+	assert_memory_equal(c.got + 2 + 1000000, "\nb\n", 3);
+	assert_memory_equal(c.got + c.got_n - 3, "\nc\n", 3);
+	free(c.got);
+}
+
+static void
+upload(int threads)
+{
+	struct client c = {.send = "x\nsum 500000\n", .send_n = 13, .body = 500000};
+
+	serve(&c, threads);
+	assert_int_equal(requests, 2);
+	assert_true(waits > 0);
+	assert_int_equal(c.got_n, 2 + 14);
+	assert_memory_equal(c.got, "x\n500000/500000\n", c.got_n);
+	free(c.got);
+}
+
+static void
+gone(int threads)
+{
+	struct client c = {.send = "big\n", .send_n = 4, .stop_after = 100000};
+
+	serve(&c, threads);
+	assert_int_equal(aborts, 1);
+	free(c.got);
+}
+
+static void
+test_pipelined(void **state)
+{
+	(void)state;
+	both_ways(pipelined);
+}
+static void
+test_big(void **state)
+{
+	(void)state;
+	both_ways(big);
+}
+static void
+test_upload(void **state)
+{
+	(void)state;
+	both_ways(upload);
+}
+static void
+test_gone(void **state)
+{
+	(void)state;
+	both_ways(gone);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_pipelined),
+	    cmocka_unit_test(test_big),
+	    cmocka_unit_test(test_upload),
+	    cmocka_unit_test(test_gone),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * test_loop.c - the loop: posted work keeps its order, timers fire in order, the lead changes hands inside an event
+ * without losing the rest of the batch.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "loop/loop.h"
+
+static struct lc_loop L;
+static int order[64], norder;
+
+struct item {
+	struct lc_post post;
+	int id;
+};
+
+static void
+note(struct lc_post *p)
+{
+	order[norder++] = ((struct item *)p)->id;
+}
+
+static void
+stop_post(struct lc_post *p)
+{
+	(void)p;
+	lc_loop_stop(&L);
+}
+
+static void
+test_posts_in_order(void **state)
+{
+	struct item it[5];
+	struct lc_post stop = {.fn = stop_post};
+
+	(void)state;
+	assert_int_equal(lc_loop_init(&L), 0);
+	norder = 0;
+	for (int k = 0; k < 5; k++) {
+		it[k] = (struct item){.post = {.fn = note}, .id = k};
+		lc_loop_post(&L, &it[k].post);
+	}
+	lc_loop_post(&L, &stop);
+	assert_int_equal(lc_loop_lead(&L), 0);
+	assert_int_equal(norder, 5);
+	for (int k = 0; k < 5; k++)
+		assert_int_equal(order[k], k);
+	lc_loop_done(&L);
+}
+
+static struct lc_timer T[3], again;
+static int fired[8], nfired;
+
+static void
+timer_note(struct lc_timer *t)
+{
+	fired[nfired++] = t == &again ? 9 : (int)(t - T);
+	if (t == &T[0])
+		lc_timer_arm(&L, &again, 1, timer_note);
+	if (nfired == 3)
+		lc_loop_stop(&L);
+}
+
+static void
+test_timers(void **state)
+{
+	(void)state;
+	assert_int_equal(lc_loop_init(&L), 0);
+	nfired = 0;
+	lc_timer_arm(&L, &T[1], 30, timer_note);
+	lc_timer_arm(&L, &T[0], 2, timer_note);
+	lc_timer_arm(&L, &T[2], 4, timer_note);
+	lc_timer_cancel(&T[2]);
+	assert_false(lc_timer_armed(&T[2]));
+	assert_int_equal(lc_loop_lead(&L), 0);
+	assert_int_equal(nfired, 3);
+	assert_int_equal(fired[0], 0);
+	assert_int_equal(fired[1], 9);
+	assert_int_equal(fired[2], 1);
+	lc_loop_done(&L);
+}
+
+/* Many durations: none is lost, none is early. */
+static struct lc_timer many[100];
+static int nmany;
+
+static void
+many_fired(struct lc_timer *t)
+{
+	assert_true(lc_loop_ms(&L) >= t->at);
+	assert_false(lc_timer_armed(t));
+	if (++nmany == 100)
+		lc_loop_stop(&L);
+}
+
+static void
+test_many_durations(void **state)
+{
+	(void)state;
+	assert_int_equal(lc_loop_init(&L), 0);
+	nmany = 0;
+	for (int k = 99; k >= 0; k--)
+		lc_timer_arm(&L, &many[k], (uint64_t)(2 * k + 1), many_fired);
+	assert_int_equal(lc_loop_lead(&L), 0);
+	assert_int_equal(nmany, 100);
+	lc_loop_done(&L);
+}
+
+/* ---- the lead changes hands in the middle of a batch ---- */
+
+static struct lc_ev ev[3];
+static int seen[3];
+static pthread_t seen_by[3];
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cv = PTHREAD_COND_INITIALIZER;
+static int vacant, slow_done;
+
+static void
+event(struct lc_ev *e, uint32_t events)
+{
+	int k = (int)(e - ev);
+
+	assert_true(events & EPOLLIN);
+	lc_ev_set(&L, e, 0, 0);
+	seen[k]++;
+	seen_by[k] = pthread_self();
+	int total = seen[0] + seen[1] + seen[2];
+	if (total == 1) { /* the first one is slow: others go on without it */
+		lc_loop_hand_on(&L);
+		pthread_mutex_lock(&mu);
+		vacant = 1;
+		pthread_cond_broadcast(&cv);
+		while (!slow_done)
+			pthread_cond_wait(&cv, &mu);
+		pthread_mutex_unlock(&mu);
+		return;
+	}
+	if (total == 3) {
+		lc_loop_stop(&L);
+		pthread_mutex_lock(&mu);
+		slow_done = 1;
+		pthread_cond_broadcast(&cv);
+		pthread_mutex_unlock(&mu);
+	}
+}
+
+static void *
+follower(void *arg)
+{
+	(void)arg;
+	pthread_mutex_lock(&mu);
+	while (!vacant)
+		pthread_cond_wait(&cv, &mu);
+	pthread_mutex_unlock(&mu);
+	return (void *)(intptr_t)lc_loop_lead(&L);
+}
+
+static void
+test_hand_on(void **state)
+{
+	pthread_t t;
+	void *r;
+
+	(void)state;
+	assert_int_equal(lc_loop_init(&L), 0);
+	for (int k = 0; k < 3; k++) {
+		ev[k] = (struct lc_ev){.fn = event, .fd = eventfd(1, EFD_CLOEXEC)};
+		assert_int_equal(lc_ev_set(&L, &ev[k], EPOLLIN, k == 2), 0);
+	}
+	assert_int_equal(pthread_create(&t, NULL, follower, NULL), 0);
+	assert_int_equal(lc_loop_lead(&L), 1); /* handed on */
+	pthread_join(t, &r);
+	assert_int_equal((intptr_t)r, 0); /* stopped */
+	assert_int_equal(seen[0] + seen[1] + seen[2], 3);
+	/* the one marked "first" came first, on this thread; the others on the follower */
+	assert_true(pthread_equal(seen_by[2], pthread_self()));
+	assert_true(pthread_equal(seen_by[0], t));
+	assert_true(pthread_equal(seen_by[1], t));
+	for (int k = 0; k < 3; k++)
+		close(ev[k].fd);
+	lc_loop_done(&L);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_posts_in_order),
+	    cmocka_unit_test(test_timers),
+	    cmocka_unit_test(test_many_durations),
+	    cmocka_unit_test(test_hand_on),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
