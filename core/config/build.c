@@ -21,8 +21,8 @@ static const struct {
 	uint32_t kind;
 	const char *in, *name;
 } places[PLACES] = {
-    {LC_C_MAIN, "the main level", "main"}, {LC_C_POOL, "pool", "pool"},    {LC_C_LISTEN, "listen", "listen"},
-    {LC_C_WORKER, "worker", "worker"},     {LC_C_ROUTE, "route", "route"},
+    {LC_C_MAIN, "at the main level", "main"}, {LC_C_POOL, "in pool", "pool"},    {LC_C_LISTEN, "in listen", "listen"},
+    {LC_C_WORKER, "in worker", "worker"},     {LC_C_ROUTE, "in route", "route"},
 };
 
 const char *
@@ -42,7 +42,7 @@ lc__contexts(char *buf, size_t n, uint32_t bits)
 	*buf = 0;
 	for (size_t i = 0; i < PLACES; i++)
 		if ((bits & places[i].kind) && at < n)
-			at += (size_t)snprintf(buf + at, n - at, "%s%s", at ? ", " : "", places[i].in);
+			at += (size_t)snprintf(buf + at, n - at, "%s%s", at ? " or " : "", places[i].in);
 	return buf;
 }
 
@@ -181,7 +181,7 @@ unknown(struct lc__load *ld, const struct lc__blk *b, const struct lc__stmt *st)
 		lc_err_add(ld->err, st->file, st->line, "unknown directive \"%s\", did you mean \"%s\"?",
 			   lc__shown(ld, st->name), n.name);
 	else
-		lc_err_add(ld->err, st->file, st->line, "unknown directive \"%s\", expected one that is allowed in %s",
+		lc_err_add(ld->err, st->file, st->line, "unknown directive \"%s\", expected one that is allowed %s",
 			   lc__shown(ld, st->name), in_kind(b->pub.kind));
 }
 
@@ -194,11 +194,10 @@ not_here(struct lc__load *ld, const struct lc__blk *b, const struct lc__stmt *st
 		return; /* a brace too many or too few: where it stands says nothing */
 	lc__contexts(where, sizeof(where), bits);
 	if (owner && (bits & b->pub.kind))
-		lc_err_add(ld->err, st->file, st->line,
-			   "\"%s\" is not allowed in %s %s, expected it in %s of module %s", lc__shown(ld, st->name),
-			   in_kind(b->pub.kind), lc__shown(ld, b->pub.name), where, owner);
+		lc_err_add(ld->err, st->file, st->line, "\"%s\" is not allowed %s %s, expected %s of module %s",
+			   lc__shown(ld, st->name), in_kind(b->pub.kind), lc__shown(ld, b->pub.name), where, owner);
 	else
-		lc_err_add(ld->err, st->file, st->line, "\"%s\" is not allowed in %s, expected it in %s",
+		lc_err_add(ld->err, st->file, st->line, "\"%s\" is not allowed %s, expected %s",
 			   lc__shown(ld, st->name), in_kind(b->pub.kind), where);
 }
 

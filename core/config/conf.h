@@ -24,6 +24,8 @@ struct lc_dirset {
 };
 /* 0, or -EINVAL and a sentence: nonsense in the rows (offsets, types, contexts, defaults that do not parse). */
 int lc_dirset_check(const struct lc_dirset *, char *msg, size_t msgsize);
+/* "1 to 1024" in the row's units; "" without a range. */
+void lc_directive_range(const struct lc_directive *, char *buf, size_t n);
 
 /* Block kinds are the context bits: LC_C_MAIN, LC_C_POOL, LC_C_LISTEN, LC_C_WORKER, LC_C_ROUTE. */
 struct lc_block {

@@ -163,7 +163,6 @@ void lc__buf_word(struct lc__buf *, const char *word); /* quoted and escaped as 
 char *lc__buf_end(struct lc__buf *, size_t *ret_n);    /* NUL-terminated, or NULL */
 void lc__size_print(char *buf, size_t n, uint64_t v);
 void lc__msec_print(char *buf, size_t n, uint64_t v);
-void lc__range_print(char *buf, size_t n, const struct lc_directive *);
 
 /* build.c, finish.c */
 void lc__build(struct lc__load *);

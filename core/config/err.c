@@ -159,7 +159,7 @@ lc__err_about(struct lc_err *err, const struct lc__blk *blk, const struct lc__se
 }
 
 /* struct lc_config_api.error: the position is that of the directive, wherever it was inherited from. */
-static void
+static void __attribute__((format(printf, 3, 4)))
 config_error(struct lc_err *err, const char *directive, const char *fmt, ...)
 {
 	const char *file = NULL;

@@ -162,7 +162,7 @@ required(struct lc__load *ld, const struct lc__blk *b, uint32_t s)
 		if (b->pub.kind != LC_C_MAIN && !(row->context & b->pub.kind) &&
 		    !(row->context & (LC_C_MAIN | LC_C_POOL)))
 			continue;
-		lc_err_add(ld->err, b->pub.file, b->pub.line, "%s has no \"%s\", expected in %s: %s %s;", title(ld, b),
+		lc_err_add(ld->err, b->pub.file, b->pub.line, "%s has no \"%s\", expected %s: %s %s;", title(ld, b),
 			   row->name, lc__contexts(where, sizeof(where), row->context), row->name,
 			   row->args ? row->args : "...");
 	}

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+/* clang-format off: the documentation is wrapped by hand */
+
 static const struct lc_range backlog_range = {1, 65535}, listen_backlog_range = {0, 65535};
 static const struct lc_range connections_range = {1, 1048576};
 static const struct lc_range timeout_range = {100, 86400000};
@@ -130,11 +132,11 @@ const struct lc_dirset lc_core_main = {
 /* ---- pool ---- */
 
 static const struct lc_directive pool_rows[] = {
-    LC_STRING(struct lc_conf_pool, processes, "processes", LC_C_MAIN | LC_C_POOL, 0, "1",
-	      "How many worker processes the pool has.",
-	      "A number from 1 to 1024, or `auto`: as many as there are CPUs that licorne may use, by its CPU affinity "
-	      "and by the\n"
-	      "CPU quota of its control group (v1 and v2, the smallest on the way up, rounded up)."),
+    LC_ROW_(LC_T_STR, "processes", LC_C_MAIN | LC_C_POOL, 0, LC_AT_(struct lc_conf_pool, processes, const char *), "1",
+	    NULL, "NUMBER | auto", "How many worker processes the pool has.",
+	    "A number from 1 to 1024, or `auto`: as many as there are CPUs that licorne may use, by its CPU affinity "
+	    "and by the\n"
+	    "CPU quota of its control group (v1 and v2, the smallest on the way up, rounded up)."),
     LC_ROW_(LC_T_MSEC2, "respawn_delay", LC_C_MAIN | LC_C_POOL, 0,
 	    LC_AT_(struct lc_conf_pool, respawn_delay, struct lc_msec2), "100ms 30s", &delay_range, "MIN MAX",
 	    "How long to wait before a process that ended is started again.",

@@ -132,7 +132,7 @@ value_print(char *buf, size_t n, const struct lc_directive *row, uint64_t v)
 
 /* "1 to 1024"; "" when the row has no range */
 void
-lc__range_print(char *buf, size_t n, const struct lc_directive *row)
+lc_directive_range(const struct lc_directive *row, char *buf, size_t n)
 {
 	const struct lc_range *r = row->aux;
 	char min[32], max[32];
@@ -161,7 +161,7 @@ refuse(const struct lc_directive *row, const char *word, const char *is, char *m
 	const char *form = row->flags & LC_D_OCTAL ? "an octal number" : forms[row->type];
 	char range[80];
 
-	lc__range_print(range, sizeof(range), row);
+	lc_directive_range(row, range, sizeof(range));
 	snprintf(msg, msgsize, "\"%.80s\" is %s, expected %s%s%s", word, is, form, *range ? ", " : "", range);
 	return -EINVAL;
 }
