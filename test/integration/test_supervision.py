@@ -101,7 +101,7 @@ def test_every_worker_killed_again_and_again(start: Start) -> None:
     for _ in range(3):
         for pid in server.workers():
             os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: not alive(pid), "the death")
+        until(partial(gone, pid), "the death")
         assert server.get("/") == "Hello, world!\n"
     until(lambda: len(server.workers()) == 2, "two workers")
 
