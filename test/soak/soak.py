@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Load for a while, with kill -9, TTIN and TTOU now and then; then memory, descriptors and answers are looked at.
 
-Two phases on one server: churn (workers die, connections come and go), and calm, in which no process dies and the memory
-of each worker must stay where it was.
+Two phases on one server: churn (workers die, connections come and go), and calm, in which no process dies and the
+memory of each worker must stay where it was.
 """
 
 from __future__ import annotations
