@@ -87,13 +87,14 @@ def licorne_config(setup: Setup, port: int, threads: int) -> str:
     return f"""# written by test/bench/run
 load_module http1;
 load_module wsgi;
-user        {_user()};
 error_log   stderr warn;
 access_log  off;
+backlog     4096;
 pool web {{
-    listen     127.0.0.1:{port};
-    processes  1;
-    worker     wsgi {{
+    listen             127.0.0.1:{port};
+    processes          1;
+    keepalive_timeout  3600s;
+    worker             wsgi {{
         app      hello:app;
         chdir    {setup.bench};
         venv     {setup.work / "venv"};
@@ -101,11 +102,6 @@ pool web {{
     }}
 }}
 """
-
-
-def _user() -> str:
-    """Who the worker shall be: who we are, since a tree below /root is no other user's to read."""
-    return "root" if os.geteuid() == 0 else str(os.environ.get("USER", os.geteuid()))
 
 
 def _licorne(setup: Setup, port: int, row: str) -> list[str]:
