@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * module.c - the http1 module: directives, the connection's life, timers.
+ *
+ * Timers are armed and hardly ever cancelled: one that fires in a phase that it does not belong to is ignored, so an
+ * exchange on a warm connection costs one timer call.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <licorne/module.h>
+
+#include "http1/http1.h"
+
+const struct lc_conn_api *h1_api;
+
+/* ---- directives ---- */
+
+static const struct lc_range range_line = {64, 1u << 20};
+static const struct lc_range range_fields = {1, H1_FIELDS_MAX};
+static const struct lc_range range_field = {64, 65535};
+static const struct lc_range range_head = {256,
+					   512u << 10}; /* with its fields it must fit into a stream's arena, 1 MiB */
+
+#define WHERE (LC_C_MAIN | LC_C_POOL | LC_C_LISTEN)
+
+static const struct lc_directive rows[] = {
+    LC_SIZE(struct h1_conf, request_line, "limit_request_line", WHERE, "8k", &range_line, "longest request line",
+	    "Most bytes in a request line: method, target and version. A longer one is answered with 414."),
+    LC_UINT(struct h1_conf, fields, "limit_request_fields", WHERE, "100", &range_fields,
+	    "most fields in a request head",
+	    "How many fields a request head may have, and a trailer section. One more is answered with 431."),
+    LC_SIZE(struct h1_conf, field_size, "limit_request_field_size", WHERE, "8k", &range_field,
+	    "longest field of a request",
+	    "Most bytes in one field: its name, the colon and its value. A longer one is answered with 431."),
+    LC_SIZE(struct h1_conf, head_size, "limit_request_head", WHERE, "64k", &range_head, "most bytes in a request head",
+	    "Most bytes in a request head altogether, request line and all fields. A longer one is answered with 431. "
+	    "A head that arrives in pieces is kept in memory up to this size."),
+    LC_SIZE(struct h1_conf, body_size, "limit_request_body", WHERE, "0", NULL, "most bytes in a request body",
+	    "A body that is declared larger, or turns out to be, is answered with 413. `0`: no limit. Bodies are not "
+	    "held in "
+	    "memory: the application reads them as they come, and sets the pace."),
+    LC_MSEC(struct h1_conf, head_timeout, "head_timeout", WHERE, "30s", NULL, "time for a request head",
+	    "How long a request head may take from its first byte to its last, and a new connection to its first byte. "
+	    "Answered with 408 when a part has come; `0`: no limit."),
+    LC_MSEC(struct h1_conf, body_timeout, "body_timeout", WHERE, "60s", NULL, "time without progress in a request body",
+	    "How long a request body may bring no byte while licorne waits for it. Answered with 408; `0`: no limit. "
+	    "Time in which the application does not read does not count."),
+    LC_MSEC(struct h1_conf, send_timeout, "send_timeout", WHERE, "60s", NULL, "time without progress in a response",
+	    "How long output may wait without the client taking a byte. Then the connection is closed; `0`: no limit."),
+    LC_MSEC(struct h1_conf, keepalive_timeout, "keepalive_timeout", WHERE, "75s", NULL, "time between two requests",
+	    "How long a connection may stay idle after a response. `0`: no limit."),
+    LC_UINT(struct h1_conf, keepalive_requests, "keepalive_requests", WHERE, "0", NULL, "requests per connection",
+	    "The response to this request on a connection closes it. `0`: no limit; `1` turns keep-alive off."),
+    LC_FLAG(struct h1_conf, server_header, "server_header", WHERE, "on", "send a Server field",
+	    "Whether responses say `Server: licorne`, unless the application sets the field itself."),
+};
+
+/* ---- shared ---- */
+
+void
+h1_arm(struct h1 *s, uint32_t which, uint64_t ms)
+{
+	h1_api->timer(s->c, which, ms ? (int64_t)(ms > INT64_MAX ? INT64_MAX : ms) : -1);
+}
+
+void
+h1_part_free(struct h1 *s)
+{
+	if (s->part) {
+		free(s->part->buf);
+		free(s->part);
+		s->part = NULL;
+	}
+}
+
+/* Not while llhttp walks over `part`: recv() frees it. */
+void
+h1_close(struct h1 *s, int how)
+{
+	s->phase = H1_CLOSED;
+	if (!s->sc)
+		h1_part_free(s);
+	h1_api->conn_close(s->c, how);
+}
+
+/* Between two requests. */
+void
+h1_idle(struct h1 *s)
+{
+	s->phase = H1_IDLE;
+	s->is_head = 0;
+	h1_arm(s, LC_TM_IDLE, s->drain ? H1_DRAIN_MS : s->conf->keepalive_timeout);
+}
+
+int
+h1_refuse(struct h1 *s, uint32_t status, const char *why)
+{
+	if (s->phase == H1_CLOSED)
+		return HPE_USER;
+	h1_api->log(s->c, LC_LOG_INFO, "request refused with %u: %s", status, why);
+	int begun = 0;
+	if (s->phase == H1_HEAD)
+		s->is_head = s->p.method == HTTP_HEAD; /* llhttp knows it by now, or it is something else */
+	if (s->st) {
+		begun = s->x && s->x->out != H1_OUT_HEAD;
+		h1_api->stream_abort(s->st, status == 408   ? LC_RSN_TIMEOUT
+					    : status == 413 ? LC_RSN_LIMIT
+					    : status >= 500 ? LC_RSN_APP_ERROR
+							    : LC_RSN_PROTO_ERROR);
+		s->st = NULL;
+		s->x = NULL;
+	} else if (s->phase == H1_BODY) {
+		begun = 1; /* being discarded: this request has had its response */
+	}
+	s->keep = 0;
+	s->phase = H1_CLOSED;
+	if (!s->sc)
+		h1_part_free(s);
+	if (s->paused) {
+		s->paused = 0;
+		h1_api->read_pause(s->c, 0); /* so that what comes is read and thrown away */
+	}
+	if (begun)
+		s->close_how = LC_CLOSE_LINGER + 1; /* after what is rendered already */
+	else
+		s->refuse = (uint16_t)status;
+	h1_api->want_write(s->c);
+	return HPE_USER;
+}
+
+/* ---- the connection ---- */
+
+static int
+h1_open(struct lc_conn *c, const void *conf, void **ret)
+{
+	struct h1 *s = h1_api->sess_alloc(c, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->c = c;
+	s->conf = conf;
+	llhttp_init(&s->p, HTTP_REQUEST, &h1_settings);
+	s->p.data = s;
+	if (s->conf->send_timeout)
+		h1_arm(s, LC_TM_WRITE, s->conf->send_timeout);
+	h1_arm(s, LC_TM_HEAD, s->conf->head_timeout);
+	*ret = s;
+	return 0;
+}
+
+static void
+h1_free(void *sess)
+{
+	struct h1 *s = sess;
+
+	h1_part_free(s);
+	free(s->spill);
+	s->spill = NULL;
+}
+
+static int
+h1_eof(void *sess)
+{
+	struct h1 *s = sess;
+
+	switch (s->phase) {
+	case H1_WAIT: /* a client may close its side and wait for the answer */
+		s->eof = 1;
+		return LC_OK;
+	case H1_BODY:
+		if (s->st) {
+			h1_api->log(s->c, LC_LOG_INFO,
+				    "the client closed the connection in the middle of a request body");
+			h1_api->stream_abort(s->st, LC_RSN_PEER_CLOSED);
+			s->st = NULL;
+			s->x = NULL;
+		}
+		s->close_how = LC_CLOSE_FLUSH + 1;
+		s->phase = H1_CLOSED;
+		h1_api->want_write(s->c);
+		return LC_OK;
+	case H1_CLOSED:
+		return LC_OK;
+	default:
+		h1_close(s, LC_CLOSE_FLUSH);
+		return LC_OK;
+	}
+}
+
+static void
+h1_consumed(void *sess, void *ps, size_t n)
+{
+	struct h1 *s = sess;
+
+	(void)ps;
+	if (!s->st)
+		return;
+	s->x->queued -= n < s->x->queued ? n : s->x->queued;
+	if (s->paused && s->x->queued <= H1_QUEUE_LOW) {
+		s->paused = 0;
+		h1_api->read_pause(s->c, 0);
+		if (s->phase == H1_BODY)
+			h1_arm(s, LC_TM_BODY, s->conf->body_timeout);
+	}
+}
+
+static void
+h1_detach(void *sess, void *ps)
+{
+	struct h1 *s = sess;
+
+	(void)ps;
+	if (s->st) { /* the core's doing: the connection is going down */
+		s->st = NULL;
+		s->x = NULL;
+		s->phase = H1_CLOSED;
+	}
+	/* Nothing more will come but what the core may still hold: that has its turn before the timer. */
+	if (s->eof && s->phase == H1_IDLE)
+		h1_arm(s, LC_TM_IDLE, 1);
+}
+
+static void
+h1_drain(void *sess, uint32_t phase)
+{
+	struct h1 *s = sess;
+
+	s->drain = 1;
+	if (s->phase != H1_IDLE || s->st)
+		return; /* the next response says so */
+	/* A request may be on its way: it is answered when it comes soon. */
+	if (phase == LC_DRAIN_NOTICE)
+		h1_arm(s, LC_TM_IDLE, H1_DRAIN_MS);
+	else
+		h1_close(s, LC_CLOSE_LINGER);
+}
+
+static int
+h1_timeout(void *sess, uint32_t which)
+{
+	struct h1 *s = sess;
+
+	switch (which) {
+	case LC_TM_IDLE:
+	case LC_TM_HEAD:
+		if (s->phase == H1_HEAD && which == LC_TM_HEAD)
+			h1_refuse(s, 408, "the head took longer than head_timeout");
+		else if (s->phase == H1_IDLE)
+			h1_close(s, s->drain ? LC_CLOSE_LINGER : LC_CLOSE_FLUSH);
+		return LC_OK;
+	case LC_TM_BODY:
+		/* nobody has told this client to go on */
+		if (s->expect && s->in_total == 0 && s->st)
+			return LC_OK;
+		if (s->phase == H1_BODY && !s->paused)
+			h1_refuse(s, 408, "no progress of the body within body_timeout");
+		return LC_OK;
+	case LC_TM_WRITE:
+		h1_api->log(s->c, LC_LOG_INFO, "the client took no byte of the response within send_timeout");
+		if (s->st) {
+			h1_api->stream_abort(s->st, LC_RSN_TIMEOUT);
+			s->st = NULL;
+			s->x = NULL;
+		}
+		s->phase = H1_CLOSED;
+		return LC_CONN_DEAD;
+	default:
+		return LC_OK;
+	}
+}
+
+static const char *const alpn[] = {"http/1.1", NULL};
+
+static const struct lc_proto proto = {
+    .size = sizeof(struct lc_proto),
+    .flags = LC_P_FALLBACK,
+    .name = "http1",
+    .alpn = alpn,
+    .open = h1_open,
+    .close = h1_free,
+    .recv = h1_recv,
+    .eof = h1_eof,
+    .pull = h1_pull,
+    .head = h1_head,
+    .out_ready = h1_out_ready,
+    .trailers = h1_out_trailers,
+    .consumed = h1_consumed,
+    .reset = h1_reset,
+    .detach = h1_detach,
+    .drain = h1_drain,
+    .timeout = h1_timeout,
+};
+
+static int
+h1_load(const struct lc_host *host)
+{
+	h1_api = host->get("conn", 1, sizeof(*h1_api));
+	return h1_api ? 0 : -ENOSYS;
+}
+
+static const struct lc_iface ifaces[] = {{.kind = LC_KIND_PROTOCOL, .version = LC_PROTO_VERSION, .ops = &proto}};
+
+static const struct lc_module module = {
+    LC_MODULE_HEAD("http1", "0.1.0"),
+    .summary = "HTTP/1.1 and HTTP/1.0 (RFC 9112)",
+    .ifaces = ifaces,
+    .nifaces = 1,
+    .directives = rows,
+    .ndirectives = sizeof(rows) / sizeof(rows[0]),
+    .conf_size = sizeof(struct h1_conf),
+    .load = h1_load,
+};
+LC_MODULE_ENTRY(module)

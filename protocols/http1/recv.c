@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * recv.c - bytes to streams.
+ *
+ * llhttp, strict in everything, walks over the bytes once.  Its callbacks only note where things lie, as offsets from
+ * the first byte of the head; a head that came in one piece is never copied before it goes into the arena.  One that
+ * did not is appended to `part`, where the same offsets hold, and parsed there, each byte once.
+ *
+ * Traps: refusals must not depend on how the input was cut.  llhttp reports a field when it is over or when the input
+ * is, so the limits are checked at both and at an error (h1_over_limit(), where the offending byte counts).
+ * llhttp accepts RTSP, runs of spaces in the request line and HTTP/0.9: request.c looks after those.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "http1/http1.h"
+
+/* ---- callbacks: what they return other than 0 ends llhttp_execute() ---- */
+
+static int
+on_url(llhttp_t *p, const char *at, size_t n)
+{
+	struct h1 *s = p->data;
+	struct h1_scratch *sc = s->sc;
+
+	if (sc->url_n == 0)
+		sc->url = (uint32_t)(at - s->base);
+	sc->url_n += (uint32_t)n;
+	return 0;
+}
+
+static int
+on_version(llhttp_t *p, const char *at, size_t n)
+{
+	struct h1 *s = p->data;
+	struct h1_scratch *sc = s->sc;
+
+	if (sc->version_n == 0)
+		sc->version = (uint32_t)(at - s->base);
+	sc->version_n += (uint8_t)n;
+	if (sc->version + sc->version_n > s->conf->request_line)
+		return h1_refuse(s, 414, "the request line is too long");
+	return 0;
+}
+
+static int
+on_name(llhttp_t *p, const char *at, size_t n)
+{
+	struct h1 *s = p->data;
+	struct h1_scratch *sc = s->sc;
+
+	if (!s->base) { /* the first trailer field */
+		s->base = at;
+		sc->n = 0;
+		sc->last = H1_LAST_NONE;
+	}
+	uint32_t off = (uint32_t)(at - s->base);
+	if (sc->last == H1_LAST_NAME) {
+		struct h1_span *f = &sc->v[sc->n - 1];
+		if (f->name + f->name_n == off) { /* goes on from the last piece of input */
+			if (n > UINT16_MAX - (size_t)f->name_n)
+				return h1_refuse(s, 431, "a field name is too long");
+			f->name_n += (uint16_t)n;
+			return 0;
+		}
+	}
+	if (sc->n == s->conf->fields)
+		return h1_refuse(s, 431, "too many fields");
+	if (n > UINT16_MAX)
+		return h1_refuse(s, 431, "a field name is too long");
+	sc->v[sc->n++] = (struct h1_span){.name = off, .name_n = (uint16_t)n, .value = off};
+	sc->last = H1_LAST_NAME;
+	return 0;
+}
+
+static int
+on_value(llhttp_t *p, const char *at, size_t n)
+{
+	struct h1 *s = p->data;
+	struct h1_scratch *sc = s->sc;
+	struct h1_span *f = &sc->v[sc->n - 1];
+	uint32_t off = (uint32_t)(at - s->base);
+
+	if (sc->last != H1_LAST_VALUE) {
+		f->value = off;
+		sc->last = H1_LAST_VALUE;
+	}
+	f->value_n = off + (uint32_t)n - f->value;
+	if (off + n - f->name > s->conf->field_size)
+		return h1_refuse(s, 431, "a field is too long");
+	return 0;
+}
+
+static int
+on_headers_complete(llhttp_t *p)
+{
+	struct h1 *s = p->data;
+	const struct h1_scratch *sc = s->sc;
+
+	p->upgrade = 0; /* no protocol to change to: an offer is ignored (RFC 9110 7.8) */
+	if (h1_over_limit(s, h1_spans_end(sc) + 4, 0)) /* with the CR LF CR LF that ends it */
+		return HPE_USER;
+	if (h1_request(s))
+		return HPE_USER;
+	s->base = NULL;
+	s->phase = H1_BODY;
+	return 0;
+}
+
+static int
+on_body(llhttp_t *p, const char *at, size_t n)
+{
+	struct h1 *s = p->data;
+
+	s->in_total += n;
+	if (!s->st) {
+		s->discarded += n;
+		return 0;
+	}
+	int r = h1_api->stream_body(s->st, (const uint8_t *)at, n);
+	if (r < 0)
+		return h1_refuse(s, 503, "no memory for the body");
+	s->x->queued += n;
+	if (r > 0)
+		s->paused = 1; /* takes effect when recv() returns: llhttp cannot stop inside of a body */
+	return 0;
+}
+
+static int
+on_chunk_header(llhttp_t *p)
+{
+	struct h1 *s = p->data;
+	uint64_t worth = 64 + p->content_length / 64;
+
+	if (s->conf->body_size && p->content_length > s->conf->body_size - s->in_total)
+		return h1_refuse(s, 413, "the body is larger than limit_request_body");
+	s->framing = s->framing > worth ? s->framing - (uint32_t)worth : 0;
+	s->ext = 0;
+	return 0;
+}
+
+static int
+on_chunk_ext(llhttp_t *p, const char *at, size_t n)
+{
+	struct h1 *s = p->data;
+
+	if (n > H1_CHUNK_EXT || (s->ext += (uint32_t)n) > H1_CHUNK_EXT)
+		return h1_refuse(s, 400, "chunk extensions are too long");
+	return 0;
+}
+
+static int
+on_message_complete(llhttp_t *p)
+{
+	struct h1 *s = p->data;
+
+	if (s->st) {
+		if (!s->no_body) {
+			const struct lc_field *trailers = NULL;
+			uint32_t n = 0;
+			if (s->base && h1_trailers(s, &trailers, &n))
+				return HPE_USER;
+			if (h1_api->stream_end(s->st, trailers, n) < 0)
+				return h1_refuse(s, 503, "no memory for the body");
+		}
+		s->phase = H1_WAIT;
+	} else {
+		h1_idle(s);
+	}
+	s->base = NULL;
+	return HPE_PAUSED;
+}
+
+const llhttp_settings_t h1_settings = {
+    .on_url = on_url,
+    .on_version = on_version,
+    .on_header_field = on_name,
+    .on_header_value = on_value,
+    .on_headers_complete = on_headers_complete,
+    .on_body = on_body,
+    .on_chunk_header = on_chunk_header,
+    .on_chunk_extension_name = on_chunk_ext,
+    .on_chunk_extension_value = on_chunk_ext,
+    .on_message_complete = on_message_complete,
+};
+
+/* ---- limits and errors ---- */
+
+/*
+ * Is the head or trailer section of which `len` bytes were seen within its limits so far?  The length of a field
+ * counts from its name to the end of its value as noted; at an error what llhttp was in the middle of is not
+ * noted, so everything up to the error counts.
+ */
+int
+h1_over_limit(struct h1 *s, size_t len, int at_error)
+{
+	const struct h1_scratch *sc = s->sc;
+
+	if (s->phase == H1_HEAD) {
+		size_t line = sc->version_n ? sc->version + sc->version_n : len;
+		if (line > s->conf->request_line)
+			return h1_refuse(s, 414, "the request line is too long");
+	}
+	if (sc->n) { /* earlier fields were over before this one began, and on_value() looked at them */
+		size_t end = at_error && sc->last == H1_LAST_NAME ? len : h1_spans_end(sc);
+		if (end - sc->v[sc->n - 1].name > s->conf->field_size)
+			return h1_refuse(s, 431, "a field is too long");
+	}
+	if (len > s->conf->head_size)
+		return h1_refuse(s, 431, "the fields are too long altogether");
+	return 0;
+}
+
+static int
+is_tchar(char c)
+{
+	return lc_name_valid(&c, 1);
+}
+
+/* llhttp stopped at `pos` for a reason of its own: answer it. */
+static void
+parse_error(struct h1 *s, llhttp_errno_t err, const char *pos)
+{
+	const struct h1_scratch *sc = s->sc;
+	const char *why = llhttp_get_error_reason(&s->p);
+	uint32_t status = 400;
+
+	if (s->base && pos && h1_over_limit(s, (size_t)(pos - s->base), 1))
+		return;
+	if (s->phase == H1_HEAD) {
+		if (err == HPE_INVALID_METHOD && pos && is_tchar(*pos))
+			status = 501;
+		else if (err == HPE_INVALID_VERSION && sc->version_n == 3 &&
+			 !(s->p.http_major == 1 && s->p.http_minor <= 1))
+			status = 505;
+		else if (err == HPE_PAUSED_H2_UPGRADE)
+			status = 505;
+	}
+	h1_refuse(s, status, why && *why ? why : llhttp_errno_name(err));
+}
+
+/* ---- partial heads ---- */
+
+/* Keep [base, end), which lies in the input or, after what was used up, in `part` itself. */
+static int
+part_keep(struct h1 *s, const char *end)
+{
+	struct h1_part *t = s->part;
+	size_t n = (size_t)(end - s->base);
+
+	if (t) {
+		memmove(t->buf, s->base, n);
+		t->len = (uint32_t)n;
+		s->base = t->buf;
+		return 0;
+	}
+	t = malloc(sizeof(*t) + s->conf->fields * sizeof(struct h1_span));
+	size_t cap = n < 512 ? 1024 : n + n / 2;
+	char *buf = malloc(cap);
+	if (!t || !buf) {
+		free(t);
+		free(buf);
+		return h1_refuse(s, 503, "no memory for the head");
+	}
+	memcpy(buf, s->base, n);
+	t->buf = buf;
+	t->len = (uint32_t)n;
+	t->cap = (uint32_t)cap;
+	t->sc = *s->sc;
+	t->sc.v = t->v;
+	memcpy(t->v, s->sc->v, s->sc->n * sizeof(struct h1_span));
+	s->part = t;
+	return 0;
+}
+
+static int
+part_append(struct h1 *s, const uint8_t *data, size_t n)
+{
+	struct h1_part *t = s->part;
+
+	if (t->cap - t->len < n) {
+		size_t cap = 2 * (size_t)t->cap > t->len + n ? 2 * (size_t)t->cap : t->len + n;
+		char *buf = realloc(t->buf, cap); /* bounded: head_size is checked after each step */
+		if (!buf)
+			return h1_refuse(s, 503, "no memory for the head");
+		t->buf = buf;
+		t->cap = (uint32_t)cap;
+	}
+	memcpy(t->buf + t->len, data, n);
+	t->len += (uint32_t)n;
+	return 0;
+}
+
+/* ---- recv ---- */
+
+static void
+message_begin(struct h1 *s)
+{
+	llhttp_reset(&s->p);
+	s->phase = H1_HEAD;
+	s->in_total = s->discarded = 0;
+	s->framing = s->ext = 0;
+	s->blank = 0;
+	s->minor = 1;
+	s->requests++;
+	s->keep = s->client_keep = s->is_head = s->expect = s->chunked = s->no_body = s->paused = 0;
+}
+
+/* A CR or LF before the request line: a few empty lines are skipped. */
+static int
+blank_byte(struct h1 *s, uint8_t c)
+{
+	if (c != (s->blank & 1 ? '\n' : '\r'))
+		return h1_refuse(s, 400, "CR or LF alone before the request line");
+	if (++s->blank > 2 * H1_BLANK_MAX)
+		return h1_refuse(s, 400, "too many empty lines before the request line");
+	return 0;
+}
+
+/* Let llhttp have [at, at + n).  Returns how many bytes it used up. */
+static size_t
+parse(struct h1 *s, const char *at, size_t n)
+{
+	uint8_t in_body = s->phase == H1_BODY && !s->base;
+	uint64_t body = s->in_total;
+	llhttp_errno_t err = llhttp_execute(&s->p, at, n);
+
+	if (err == HPE_OK) {
+		if (in_body && s->chunked) {
+			s->framing += (uint32_t)(n - (s->in_total - body));
+			if (s->framing > H1_FRAMING + s->conf->head_size)
+				h1_refuse(s, 400, "too much chunk framing");
+		}
+		if (s->base && s->phase != H1_CLOSED)
+			h1_over_limit(s, (size_t)(at + n - s->base), 0);
+		return n;
+	}
+	const char *pos = llhttp_get_error_pos(&s->p);
+	if (err == HPE_PAUSED) /* on_message_complete() */
+		return (size_t)(pos - at);
+	if (s->phase != H1_CLOSED)
+		parse_error(s, err, pos);
+	return n;
+}
+
+int64_t
+h1_recv(void *sess, const uint8_t *data, size_t n)
+{
+	struct h1 *s = sess;
+	struct h1_span spans[H1_FIELDS_MAX];
+	struct h1_scratch stack_sc;
+	size_t off = 0;
+	uint64_t body = s->in_total;
+	uint8_t phase = s->phase, paused = s->paused;
+
+	stack_sc.v = spans;
+	stack_sc.n = 0;
+	while (off < n && s->phase < H1_WAIT) {
+		const char *at = (const char *)data + off;
+		size_t k = n - off;
+
+		if (s->phase == H1_IDLE) {
+			if (*at == '\r' || *at == '\n' || (s->blank & 1)) {
+				off++;
+				blank_byte(s, (uint8_t)*at);
+				continue;
+			}
+			message_begin(s);
+			stack_sc.n = stack_sc.url_n = 0;
+			stack_sc.version = stack_sc.version_n = 0;
+			stack_sc.last = H1_LAST_NONE;
+			s->base = at;
+		}
+		if (s->part) {
+			struct h1_part *t = s->part;
+			size_t len = t->len;
+			if (k > H1_STEP)
+				k = H1_STEP;
+			if (part_append(s, data + off, k))
+				break;
+			s->sc = &t->sc;
+			s->base = t->buf;
+			off += parse(s, t->buf + len, k);
+			if (s->phase == H1_CLOSED)
+				break;
+			if (!s->base)
+				h1_part_free(s);
+			else if (s->base != t->buf) /* a trailer section began in the step that ended the head */
+				part_keep(s, t->buf + t->len);
+		} else {
+			s->sc = &stack_sc;
+			off += parse(s, at, k);
+			if (s->phase != H1_CLOSED && s->base)
+				part_keep(s, at + k);
+		}
+	}
+	s->sc = NULL;
+	s->base = NULL;
+	if (s->phase == H1_CLOSED)
+		return (int64_t)n;
+	if (s->phase == H1_HEAD || (s->phase == H1_IDLE && s->blank)) {
+		if (!s->timed) {
+			s->timed = 1;
+			h1_arm(s, LC_TM_HEAD, s->conf->head_timeout);
+		}
+	} else if (s->phase == H1_BODY) {
+		if (!s->st && s->discarded > H1_DISCARD) {
+			h1_close(s, LC_CLOSE_LINGER);
+			return (int64_t)n;
+		}
+		s->timed = 0;
+		if (s->paused) {
+			if (!paused) {
+				h1_arm(s, LC_TM_BODY, 0);
+				h1_api->read_pause(s->c, 1);
+			}
+		} else if (phase != H1_BODY || s->in_total != body) {
+			h1_arm(s, LC_TM_BODY, s->conf->body_timeout);
+		}
+	} else {
+		/* WAIT: whatever timer runs is ignored when it fires.  The queue grows no more: no pause either. */
+		s->timed = 0;
+		if (s->phase == H1_WAIT && s->paused) {
+			s->paused = 0;
+			if (paused)
+				h1_api->read_pause(s->c, 0);
+		}
+	}
+	return (int64_t)off;
+}

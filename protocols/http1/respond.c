@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * respond.c - streams to bytes.
+ *
+ * pull() renders heads and chunk framing in place where the output vector has room for them; what does not fit goes
+ * into `spill` and out of it piece by piece, so that even a vector of one byte makes progress.
+ *
+ * Nothing of an application's head reaches the wire unchecked, and its framing fields never do: lc_head.length is
+ * what counts.  A response that cannot be completed ends with the connection, never with a terminator that lies.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http1/http1.h"
+
+#define LIT(p, text) (memcpy(p, text, sizeof(text) - 1), (p) + sizeof(text) - 1)
+
+static inline char *
+put(char *p, struct lc_str v)
+{
+	memcpy(p, v.p, v.n);
+	return p + v.n;
+}
+
+static char *
+put_number(char *p, uint64_t v)
+{
+	char buf[20];
+	size_t k = sizeof(buf);
+
+	do {
+		buf[--k] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	memcpy(p, buf + k, sizeof(buf) - k);
+	return p + sizeof(buf) - k;
+}
+
+static char *
+put_hex(char *p, uint64_t v)
+{
+	unsigned shift = v ? (63 - (unsigned)__builtin_clzll(v)) / 4 * 4 : 0;
+
+	for (;; shift -= 4) {
+		*p++ = "0123456789abcdef"[v >> shift & 15];
+		if (shift == 0)
+			return p;
+	}
+}
+
+static char *
+put_status(char *p, uint32_t status, struct lc_str reason)
+{
+	if (status == 200 && (!reason.n || (reason.n == 2 && memcmp(reason.p, "OK", 2) == 0)))
+		return LIT(p, "HTTP/1.1 200 OK\r\n");
+	p = LIT(p, "HTTP/1.1 ");
+	*p++ = (char)('0' + status / 100);
+	*p++ = (char)('0' + status / 10 % 10);
+	*p++ = (char)('0' + status % 10);
+	*p++ = ' ';
+	p = put(p, reason.n ? reason : lc_status_reason(status));
+	return LIT(p, "\r\n");
+}
+
+/* Date and Server, where the application has not said them. */
+static char *
+put_common(struct h1 *s, char *p, int has_server, int has_date)
+{
+	if (s->conf->server_header && !has_server)
+		p = LIT(p, "Server: licorne\r\n");
+	if (!has_date) {
+		p = LIT(p, "Date: ");
+		p = put(p, h1_api->date(s->c));
+		p = LIT(p, "\r\n");
+	}
+	return p;
+}
+
+/* ---- output that may not fit ---- */
+
+static int
+spill(struct h1 *s, const char *p, size_t n)
+{
+	s->spill = malloc(n);
+	if (!s->spill)
+		return -ENOMEM;
+	memcpy(s->spill, p, n);
+	s->spill_n = (uint32_t)n;
+	s->spill_off = 0;
+	return 0;
+}
+
+/* 1: all of it is out; 0: the vector is full. */
+static int
+spill_out(struct h1 *s, struct lc_outv *v)
+{
+	while (s->spill_off < s->spill_n) {
+		uint64_t room = h1_api->out_room(v), left = s->spill_n - s->spill_off;
+		if (room > left)
+			room = left;
+		if (room == 0 || h1_api->out_copy(v, s->spill + s->spill_off, room) < 0)
+			return 0;
+		s->spill_off += (uint32_t)room;
+	}
+	free(s->spill);
+	s->spill = NULL;
+	s->spill_n = s->spill_off = 0;
+	return 1;
+}
+
+static int
+put_out(struct h1 *s, struct lc_outv *v, const char *p, size_t n)
+{
+	return h1_api->out_copy(v, p, n) == 0 ? 0 : spill(s, p, n);
+}
+
+/* ---- heads ---- */
+
+/* Bytes that put_head() will need at most. */
+static size_t
+head_bound(const struct lc_head *h)
+{
+	size_t n = 320 + h->reason.n; /* status line, Server, Date, Content-Length, Connection */
+
+	for (uint32_t k = 0; k < h->nfields; k++)
+		n += h->fields[k].name.n + h->fields[k].value.n + 4;
+	return n;
+}
+
+static char *
+put_info(char *p, const struct lc_head *h)
+{
+	p = put_status(p, h->status, h->reason);
+	for (uint32_t k = 0; k < h->nfields; k++) {
+		const struct lc_field *f = &h->fields[k];
+		uint16_t token = f->token ? f->token : lc_token(f->name.p, f->name.n);
+		if (lc_token_hop_by_hop(token) || token == LC_TOK_CONTENT_LENGTH)
+			continue;
+		p = LIT(put(p, f->name), ": ");
+		p = LIT(put(p, f->value), "\r\n");
+	}
+	return LIT(p, "\r\n");
+}
+
+/* Decide how the body is framed, and render the final head. */
+static char *
+put_head(struct h1 *s, char *p, const struct lc_head *h)
+{
+	struct h1_x *x = s->x;
+	int has_server = 0, has_date = 0, fin;
+	int64_t length = h->length, from_field = -1;
+
+	p = put_status(p, h->status, h->reason);
+	for (uint32_t k = 0; k < h->nfields; k++) {
+		const struct lc_field *f = &h->fields[k];
+		uint16_t token = f->token ? f->token : lc_token(f->name.p, f->name.n);
+		switch (token) {
+		case LC_TOK_CONNECTION:
+			if (lc_list_has(f->value.p, f->value.n, "close"))
+				s->keep = 0;
+			continue;
+		case LC_TOK_CONTENT_LENGTH:
+			from_field = lc_length_parse(f->value.p, f->value.n);
+			continue;
+		case LC_TOK_SERVER:
+			has_server = 1;
+			break;
+		case LC_TOK_DATE:
+			has_date = 1;
+			break;
+		default:
+			if (lc_token_hop_by_hop(token))
+				continue;
+			break;
+		}
+		p = LIT(put(p, f->name), ": ");
+		p = LIT(put(p, f->value), "\r\n");
+	}
+	p = put_common(s, p, has_server, has_date);
+
+	if (length < 0)
+		length = from_field;
+	uint64_t avail = h1_api->stream_avail(s->st, &fin);
+	int whole = fin && !x->ntrailers; /* all of the body is there: its length need not have been declared */
+	if (lc_status_bodyless(h->status) || s->is_head) {
+		x->out = H1_OUT_NONE;
+		if (length < 0 && whole && avail)
+			length = (int64_t)avail;
+		/* 204 has none (RFC 9110 8.6); of a 304 only a length that cannot be the missing body's */
+		if (h->status == 204 || (h->status == 304 && length == 0))
+			length = -1;
+	} else if (length >= 0 || whole) {
+		if (length < 0)
+			length = (int64_t)avail;
+		x->out = H1_OUT_LENGTH;
+		x->out_left = (uint64_t)length;
+	} else if (s->minor >= 1) {
+		x->out = H1_OUT_CHUNKED;
+		p = LIT(p, "Transfer-Encoding: chunked\r\n");
+	} else {
+		x->out = H1_OUT_CLOSE;
+		s->keep = 0;
+	}
+	if (length >= 0) {
+		p = LIT(p, "Content-Length: ");
+		p = LIT(put_number(p, (uint64_t)length), "\r\n");
+	}
+
+	/* A client that was never told to go on may send the body or not (RFC 9110 10.1.1): nobody could tell its first
+	 * bytes from the next request. */
+	if (s->expect && s->phase == H1_BODY && s->in_total == 0)
+		s->keep = 0;
+	if (s->drain || (s->keep && h1_api->draining(s->c)))
+		s->keep = 0;
+	if (!s->keep)
+		p = LIT(p, "Connection: close\r\n");
+	else if (s->minor == 0)
+		p = LIT(p, "Connection: keep-alive\r\n");
+	return LIT(p, "\r\n");
+}
+
+/* 0, or -ENOMEM. */
+static int
+render(struct h1 *s, struct lc_outv *v, const struct lc_head *h)
+{
+	size_t bound = head_bound(h);
+	char *p = (char *)h1_api->out_reserve(v, bound);
+	char *own = NULL;
+
+	if (!p) {
+		p = own = malloc(bound);
+		if (!p)
+			return -ENOMEM;
+	}
+	char *end = h->status < 200 ? put_info(p, h) : put_head(s, p, h);
+	if (own) {
+		s->spill = own;
+		s->spill_n = (uint32_t)(end - own);
+		s->spill_off = 0;
+	} else {
+		h1_api->out_commit(v, (size_t)(end - p));
+	}
+	return 0;
+}
+
+/* The text of a refusal is its reason phrase: what exactly was wrong is for our log alone. */
+static int
+render_refusal(struct h1 *s, struct lc_outv *v)
+{
+	char buf[512], *p = buf;
+	struct lc_str reason = lc_status_reason(s->refuse);
+
+	p = put_status(p, s->refuse, reason);
+	p = put_common(s, p, 0, 0);
+	p = LIT(p, "Content-Type: text/plain\r\nContent-Length: ");
+	p = put_number(p, reason.n + 1);
+	p = LIT(p, "\r\nConnection: close\r\n\r\n");
+	if (!s->is_head) {
+		p = put(p, reason);
+		*p++ = '\n';
+	}
+	s->refuse = 0;
+	s->close_how = LC_CLOSE_LINGER + 1;
+	return put_out(s, v, buf, (size_t)(p - buf));
+}
+
+/* ---- bodies ---- */
+
+/* The response is out: what becomes of the connection? */
+static void
+finish(struct h1 *s)
+{
+	h1_api->stream_done(s->st);
+	s->st = NULL;
+	s->x = NULL;
+	if (!s->keep) {
+		/* Who asked for the end sends nothing more; others may, and an early close() would reset the connection
+		 * under the response. */
+		s->close_how = (s->phase == H1_WAIT && !s->client_keep ? LC_CLOSE_FLUSH : LC_CLOSE_LINGER) + 1;
+		return;
+	}
+	if (s->phase == H1_WAIT) {
+		h1_idle(s);
+		return;
+	}
+	/* An early response: the rest of the body is in the way of the next request. */
+	if (!s->chunked && s->p.content_length > H1_DISCARD) {
+		s->keep = 0;
+		s->close_how = LC_CLOSE_LINGER + 1;
+		return;
+	}
+	if (s->paused) {
+		s->paused = 0;
+		h1_api->read_pause(s->c, 0);
+	}
+	h1_arm(s, LC_TM_BODY, s->conf->body_timeout);
+}
+
+/* The response cannot be completed: the client must see that it is not whole. */
+static void
+cut_off(struct h1 *s, int how)
+{
+	h1_api->stream_done(s->st);
+	s->st = NULL;
+	s->x = NULL;
+	s->keep = 0;
+	s->close_how = (uint8_t)(how + 1);
+}
+
+/* Outcomes of the body functions */
+#define MORE 0  /* call again */
+#define WAITS 1 /* nothing to put out now */
+#define FULL 2  /* the vector is full */
+
+static int
+pull_plain(struct h1 *s, struct lc_outv *v)
+{
+	struct h1_x *x = s->x;
+	int fin;
+	uint64_t avail = h1_api->stream_avail(s->st, &fin);
+
+	if (x->out == H1_OUT_LENGTH) {
+		if (x->out_left == 0) {
+			if (avail)
+				h1_api->log(s->c, LC_LOG_WARN,
+					    "the response is longer than its Content-Length: cut off");
+			if (avail || fin) {
+				finish(s);
+				return MORE;
+			}
+			return WAITS;
+		}
+		if (avail > x->out_left)
+			avail = x->out_left;
+	}
+	if (avail == 0) {
+		if (!fin)
+			return WAITS;
+		if (x->out == H1_OUT_LENGTH) {
+			h1_api->log(s->c, LC_LOG_WARN,
+				    "the response is %llu bytes shorter than its Content-Length: connection closed",
+				    (unsigned long long)x->out_left);
+			cut_off(s, LC_CLOSE_FLUSH);
+		} else {
+			finish(s);
+		}
+		return MORE;
+	}
+	int64_t n = h1_api->stream_take(s->st, v, avail);
+	if (n < 0)
+		return (int)n;
+	if (n == 0)
+		return FULL;
+	if (x->out == H1_OUT_LENGTH)
+		x->out_left -= (uint64_t)n;
+	return MORE;
+}
+
+/* The last chunk and the trailer section: into buffers of their own, as trailers may be long. */
+static int
+put_last_chunk(struct h1 *s, struct lc_outv *v)
+{
+	const struct h1_x *x = s->x;
+	size_t bound = 16;
+
+	if (x->ntrailers == 0)
+		return x->crlf ? put_out(s, v, "\r\n0\r\n\r\n", 7) : put_out(s, v, "0\r\n\r\n", 5);
+	for (uint32_t k = 0; k < x->ntrailers; k++)
+		bound += x->trailers[k].name.n + x->trailers[k].value.n + 4;
+	char *buf = malloc(bound), *p = buf;
+	if (!buf)
+		return -ENOMEM;
+	if (x->crlf)
+		p = LIT(p, "\r\n");
+	p = LIT(p, "0\r\n");
+	for (uint32_t k = 0; k < x->ntrailers; k++) {
+		const struct lc_field *f = &x->trailers[k];
+		if (!lc_token_in_trailer(f->token ? f->token : lc_token(f->name.p, f->name.n)))
+			continue;
+		p = LIT(put(p, f->name), ": ");
+		p = LIT(put(p, f->value), "\r\n");
+	}
+	p = LIT(p, "\r\n");
+	int r = put_out(s, v, buf, (size_t)(p - buf));
+	free(buf);
+	return r;
+}
+
+static int
+pull_chunked(struct h1 *s, struct lc_outv *v)
+{
+	struct h1_x *x = s->x;
+	int fin, r;
+
+	if (x->chunk_left) {
+		int64_t n = h1_api->stream_take(s->st, v, x->chunk_left);
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			return FULL;
+		x->chunk_left -= (uint64_t)n;
+		x->crlf = x->chunk_left == 0;
+		return MORE;
+	}
+	uint64_t avail = h1_api->stream_avail(s->st, &fin);
+	if (avail) {
+		char buf[24], *p = buf;
+		if (x->crlf)
+			p = LIT(p, "\r\n");
+		p = LIT(put_hex(p, avail), "\r\n");
+		r = put_out(s, v, buf, (size_t)(p - buf));
+		x->chunk_left = avail;
+		x->crlf = 0;
+		return r;
+	}
+	if (fin) {
+		r = put_last_chunk(s, v);
+		if (r < 0)
+			return r;
+		finish(s);
+		return MORE;
+	}
+	if (x->crlf) { /* a client may wait for it before it looks at the chunk */
+		x->crlf = 0;
+		return put_out(s, v, "\r\n", 2);
+	}
+	return WAITS;
+}
+
+/* ---- called by the core ---- */
+
+int
+h1_pull(void *sess, struct lc_outv *v)
+{
+	struct h1 *s = sess;
+	int r = MORE;
+
+	while (r == MORE) {
+		struct h1_x *x = s->x;
+		if (s->spill && !spill_out(s, v))
+			r = FULL;
+		else if (s->refuse)
+			r = render_refusal(s, v);
+		else if (!s->st)
+			r = WAITS;
+		else if (x->info) {
+			r = render(s, v, x->info->head);
+			x->info = x->info->next;
+		} else if (!x->final)
+			r = WAITS;
+		else if (x->out == H1_OUT_HEAD) {
+			r = render(s, v, x->final);
+		} else if (x->out == H1_OUT_NONE) {
+			finish(s);
+		} else {
+			r = x->out == H1_OUT_CHUNKED ? pull_chunked(s, v) : pull_plain(s, v);
+		}
+	}
+	if (r < 0)
+		return LC_CONN_DEAD;
+	if (r == FULL) {
+		h1_api->want_write(s->c);
+	} else if (s->close_how) {
+		int how = s->close_how - 1;
+		s->close_how = 0;
+		h1_close(s, how);
+	}
+	return LC_OK;
+}
+
+int
+h1_head(void *sess, void *ps, const struct lc_head *h)
+{
+	struct h1 *s = sess;
+
+	(void)ps;
+	if (!s->st)
+		return LC_OK;
+	const char *bad = lc_head_check(h);
+	if (bad) {
+		h1_api->log(s->c, LC_LOG_ERROR, "the application's response was not sent: %s", bad);
+		if (!s->x->final)
+			h1_refuse(s, 500, bad);
+		return LC_OK;
+	}
+	if (h->status >= 200) {
+		s->x->final = h;
+	} else {
+		/* Not to HTTP/1.0 (RFC 9110 15.2); no 100 when the body has begun to come. */
+		if (s->minor == 0 || (h->status == 100 && (!s->expect || s->in_total || s->phase != H1_BODY)))
+			return LC_OK;
+		struct h1_info *i = h1_api->stream_alloc(s->st, sizeof(*i)), **pp = &s->x->info;
+		if (!i)
+			return LC_OK; /* a hint may be lost */
+		*i = (struct h1_info){.head = h};
+		while (*pp)
+			pp = &(*pp)->next;
+		*pp = i;
+		if (h->status == 100) {
+			s->expect = 0;
+			h1_arm(s, LC_TM_BODY, s->conf->body_timeout);
+		}
+	}
+	h1_api->want_write(s->c);
+	return LC_OK;
+}
+
+void
+h1_out_ready(void *sess, void *ps)
+{
+	struct h1 *s = sess;
+
+	(void)ps;
+	if (s->st && s->x->final)
+		h1_api->want_write(s->c);
+}
+
+int
+h1_out_trailers(void *sess, void *ps, const struct lc_field *f, uint32_t n)
+{
+	struct h1 *s = sess;
+	struct lc_head h = {.status = 200, .fields = f, .nfields = n};
+
+	(void)ps;
+	if (!s->st)
+		return LC_OK;
+	const char *bad = lc_head_check(&h);
+	if (bad) {
+		h1_api->log(s->c, LC_LOG_ERROR, "the application's trailers were not sent: %s", bad);
+		return LC_OK;
+	}
+	s->x->trailers = f;
+	s->x->ntrailers = n;
+	return LC_OK;
+}
+
+void
+h1_reset(void *sess, void *ps, uint32_t reason)
+{
+	struct h1 *s = sess;
+
+	(void)ps;
+	if (!s->st)
+		return;
+	if (s->x->out == H1_OUT_HEAD) { /* nothing of it is out: the client gets a whole answer */
+		h1_api->stream_done(s->st);
+		s->st = NULL;
+		s->x = NULL;
+		s->phase = H1_WAIT; /* whatever is left of the request is not waited for */
+		h1_refuse(s,
+			  reason == LC_RSN_SHUTDOWN  ? 503
+			  : reason == LC_RSN_TIMEOUT ? 504
+			  : reason == LC_RSN_LIMIT   ? 413
+						     : 500,
+			  "the application gave no response");
+		return;
+	}
+	/* A body that the end of the connection ends must not end cleanly. */
+	cut_off(s, s->x->out == H1_OUT_CLOSE ? LC_CLOSE_NOW : LC_CLOSE_FLUSH);
+	h1_api->want_write(s->c);
+}

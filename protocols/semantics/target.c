@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * target.c - request targets and hosts (RFC 9112 3.2, RFC 9110 7.1 and 7.2, RFC 3986).
+ *
+ * Looser than RFC 3986 where clients are known to be and nothing depends on it: | " < > ^ ` { } \ in path and
+ * query.  Never let through: controls, space, DEL, bytes from 0x80, and '#', which a client must not send and which
+ * servers and proxies cut at different places.
+ */
+#include "semantics/semantics.h"
+
+/* Bit c set: may stand in a path or a query. */
+static const uint32_t target_char[8] = {
+    0x00000000,
+    0xfffffff6 /* not SP, not # */,
+    0xffffffff,
+    0x7fffffff /* not DEL */,
+};
+/* Bit c set: may stand in a reg-name: unreserved, sub-delims and '%'. */
+static const uint32_t host_char[8] = {
+    0x00000000,
+    0x2bff7ff2 /* ! $ % & ' ( ) * + , - . 0-9 ; = */,
+    0x87fffffe /* A-Z _ */,
+    0x47fffffe /* a-z ~ */,
+};
+
+static inline int
+in_map(const uint32_t *map, uint8_t c)
+{
+	return map[c >> 5] >> (c & 31) & 1;
+}
+
+static inline int
+is_hex(uint8_t c)
+{
+	return (uint8_t)(c - '0') < 10 || (uint8_t)((c | 0x20) - 'a') < 6;
+}
+
+/* The literal inside of the brackets: an IPv6 address (by its characters; nobody connects to it) or IPvFuture. */
+static int
+literal_valid(const char *s, size_t n)
+{
+	size_t colons = 0;
+
+	if (n > 2 && (s[0] == 'v' || s[0] == 'V')) {
+		size_t k = 1;
+		while (k < n && is_hex((uint8_t)s[k]))
+			k++;
+		if (k == 1 || k + 1 >= n || s[k] != '.')
+			return 0;
+		for (k++; k < n; k++)
+			if (s[k] != ':' && (s[k] == '%' || !in_map(host_char, (uint8_t)s[k])))
+				return 0;
+		return 1;
+	}
+	for (size_t k = 0; k < n; k++) {
+		if (s[k] == ':')
+			colons++;
+		else if (!is_hex((uint8_t)s[k]) && s[k] != '.')
+			return 0;
+	}
+	return colons >= 2 && colons <= 8 && n <= 45;
+}
+
+int
+lc_host_valid(const char *s, size_t n)
+{
+	size_t k = 0;
+
+	if (n == 0)
+		return 0;
+	if (s[0] == '[') {
+		const char *end = memchr(s, ']', n);
+		if (!end || !literal_valid(s + 1, (size_t)(end - s) - 1))
+			return 0;
+		k = (size_t)(end - s) + 1;
+	} else {
+		while (k < n && s[k] != ':') {
+			if (!in_map(host_char, (uint8_t)s[k]))
+				return 0;
+			if (s[k] == '%' && (n - k < 3 || !is_hex((uint8_t)s[k + 1]) || !is_hex((uint8_t)s[k + 2])))
+				return 0;
+			k++;
+		}
+		if (k == 0)
+			return 0;
+	}
+	if (k == n)
+		return 1;
+	if (s[k++] != ':' || n - k > 5)
+		return 0;
+	uint32_t port = 0;
+	for (; k < n; k++) {
+		uint8_t d = (uint8_t)(s[k] - '0');
+		if (d > 9)
+			return 0;
+		port = port * 10 + d;
+	}
+	return port <= 65535;
+}
+
+/* Check the characters and cut at the first '?'. */
+static int
+path_parse(struct lc_target *ret, const char *s, size_t n)
+{
+	size_t query = n;
+
+	for (size_t k = 0; k < n; k++) {
+		if (!in_map(target_char, (uint8_t)s[k]))
+			return LC_TARGET_BAD;
+		if (s[k] == '?' && query == n)
+			query = k;
+	}
+	ret->path = (struct lc_str){s, query};
+	if (query < n)
+		ret->query = (struct lc_str){s + query + 1, n - query - 1};
+	return LC_TARGET_OK;
+}
+
+int
+lc_target_parse(struct lc_target *ret, struct lc_str method, const char *s, size_t n)
+{
+	struct lc_target t = {0};
+	size_t scheme;
+
+	if (n == 0)
+		return LC_TARGET_BAD;
+	if (s[0] == '/') {
+		if (path_parse(&t, s, n))
+			return LC_TARGET_BAD;
+		*ret = t;
+		return LC_TARGET_OK;
+	}
+	if (s[0] == '*') {
+		if (n != 1 || method.n != 7 || memcmp(method.p, "OPTIONS", 7) != 0)
+			return LC_TARGET_BAD;
+		t.path = (struct lc_str){s, 1};
+		*ret = t;
+		return LC_TARGET_OK;
+	}
+	if (n > 7 && lc_case_equal(s, "http://", 7))
+		scheme = 7;
+	else if (n > 8 && lc_case_equal(s, "https://", 8))
+		scheme = 8;
+	else
+		return LC_TARGET_BAD;
+	t.absolute = 1;
+	t.secure = scheme == 8;
+	size_t end = scheme;
+	while (end < n && s[end] != '/' && s[end] != '?')
+		end++;
+	t.authority = (struct lc_str){s + scheme, end - scheme};
+	if (!lc_host_valid(t.authority.p, t.authority.n) || path_parse(&t, s + end, n - end))
+		return LC_TARGET_BAD;
+	if (t.path.n ==
+	    0) { /* "http://host" and "http://host?query"; with OPTIONS the former means the server itself */
+		int star = end == n && method.n == 7 && memcmp(method.p, "OPTIONS", 7) == 0;
+		t.path = (struct lc_str){star ? "*" : "/", 1};
+	}
+	*ret = t;
+	return LC_TARGET_OK;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fuzz_http1.c - any input, whole, byte by byte and cut at random: the same events, the same output, no broken promise.
+ *
+ * The random cuts and the output budgets derive from the input, so a finding is reproduced by its file alone.  Inputs
+ * over 16 KiB are only fed whole: past some limits (discarding, chunk framing) what still fits depends on the cut.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../unit/http1_fake.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static struct fake *
+run(const uint8_t *data, size_t n, uint64_t cuts, size_t budget)
+{
+	struct fake_opts o = {.budget = budget};
+	struct fake *f = fake_open(NULL, &o);
+
+	if (!f)
+		abort();
+	for (size_t off = 0; off < n && !f->closed;) {
+		size_t k = n - off;
+		if (cuts == 1) {
+			k = 1;
+		} else if (cuts) {
+			cuts = cuts * UINT64_C(6364136223846793005) + 1442695040888963407;
+			size_t step = 1 + (cuts >> 33) % 61;
+			k = step < k ? step : k;
+		}
+		fake_feed(f, (const char *)data + off, k);
+		off += k;
+	}
+	if (f->broken) {
+		fprintf(stderr, "broken: %s\n", f->broken);
+		abort();
+	}
+	return f;
+}
+
+/* Whether 100 (Continue) is sent depends on the cut by right: not when the body has begun to come. */
+static void
+drop_continue(struct fake_buf *b)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	char *at;
+
+	while (b->n && (at = memmem(b->p, b->n, text, sizeof(text) - 1))) {
+		b->n -= sizeof(text) - 1;
+		memmove(at, at + sizeof(text) - 1, b->n - (size_t)(at - b->p));
+		b->p[b->n] = 0;
+	}
+}
+
+static void
+same(const char *what, const struct fake_buf *a, const struct fake_buf *b)
+{
+	if (a->n != b->n || memcmp(a->p, b->p, a->n) != 0) {
+		fprintf(stderr, "%s differ:\n---- whole\n%s\n---- cut\n%s\n", what, a->p, b->p);
+		abort();
+	}
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	uint64_t seed = 12345;
+
+	for (size_t k = 0; k < n; k++)
+		seed = (seed ^ data[k]) * UINT64_C(0x100000001b3);
+	struct fake *whole = run(data, n, 0, 0);
+	drop_continue(&whole->out);
+	if (n <= 16384) {
+		const uint64_t cuts[] = {1, seed | 2, (seed >> 7) | 2, 0};
+		const size_t budgets[] = {0, 1 + seed % 40, 0, 1};
+		for (int k = 0; k < 4; k++) {
+			struct fake *f = run(data, n, cuts[k], budgets[k]);
+			drop_continue(&f->out);
+			same("events", &whole->events, &f->events);
+			same("output", &whole->out, &f->out);
+			if (whole->closed != f->closed)
+				abort();
+			fake_free(f);
+		}
+	}
+	fake_eof(whole);
+	if (whole->broken)
+		abort();
+	fake_free(whole);
+	return 0;
+}
