@@ -24,6 +24,7 @@ lib = next((p for p in (os.path.join(d, so) for d in places) if os.path.exists(p
 inc = sysconfig.get_path("include")
 print("version=%d.%d.%d" % sys.version_info[:3])
 print("executable=" + os.path.realpath(sys.executable))
+print("prefix=" + sys.base_prefix)
 print("include=" + (inc if os.path.exists(os.path.join(inc, "Python.h")) else ""))
 print("library=" + lib)
 """

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Applications for the unit tests of the Python workers; the path selects one."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from wsgiref.validate import validator
+
+Environ = dict[str, Any]
+Start = Callable[..., Callable[[bytes], None]]
+
+closed = 0
+kept: dict[str, Any] = {}
+TEXT = [("Content-Type", "text/plain")]
+
+
+class Body:
+    """An iterable that counts its close()."""
+
+    def __init__(self, chunks: Iterable[Any]) -> None:
+        self.chunks = iter(chunks)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        item = next(self.chunks)
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        global closed
+        closed += 1
+
+
+def hello(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "13")])
+    return [b"Hello, World!"]
+
+
+def dump(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    lines = [f"{k}={v!r}\n" for k, v in sorted(environ.items()) if isinstance(v, (str, bool, tuple))]
+    assert type(environ) is dict
+    environ["added"] = [environ]  # environ is the application's to change, and may be in a cycle
+    return ["".join(lines).encode()]
+
+
+def items(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    return [b"one, ", b"", b"two, ", b"three"]
+
+
+def big(environ: Environ, start_response: Start) -> tuple[bytes, ...]:
+    start_response("200 OK", list(TEXT))
+    return (b"x" * 100000, b"y" * 10, b"z" * 50000)
+
+
+def many(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    return [b"%04d" % i for i in range(1000)]
+
+
+def gen(environ: Environ, start_response: Start) -> Iterator[bytes]:
+    global closed
+    try:
+        start_response("200 OK", list(TEXT))  # only now, at the first next()
+        yield b""
+        yield b"first "
+        yield b""
+        yield b"second"
+    finally:
+        closed += 1
+
+
+def gen_big(environ: Environ, start_response: Start) -> Body:
+    start_response("200 OK", list(TEXT))
+    return Body(bytes([65 + i % 26]) * 40000 for i in range(50))
+
+
+def nothing(environ: Environ, start_response: Start) -> Body:
+    start_response("200 OK", list(TEXT))
+    return Body([])
+
+
+def empty_list(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("304 Not Modified", [("ETag", '"x"')])
+    return []
+
+
+def no_content(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("204 No Content", [])
+    return [b"not sent"]
+
+
+def counted(chunks: list[Any], *headers: tuple[str, str]) -> Callable[[Environ, Start], Body]:
+    def app(environ: Environ, start_response: Start) -> Body:
+        start_response("200 OK", [*TEXT, *headers])
+        return Body(chunks)
+
+    return app
+
+
+def write(environ: Environ, start_response: Start) -> list[bytes]:
+    w = start_response("200 OK", list(TEXT))
+    w(b"written ")
+    w(b"")
+    w(b"twice, ")
+    return [b"and ", b"returned"]
+
+
+def raises(environ: Environ, start_response: Start) -> list[bytes]:
+    raise LookupError("no luck \udc80 today")
+
+
+def exits(environ: Environ, start_response: Start) -> list[bytes]:
+    sys.exit(7)
+
+
+def interrupt(environ: Environ, start_response: Start) -> list[bytes]:
+    raise KeyboardInterrupt
+
+
+def late(environ: Environ, start_response: Start) -> Body:
+    start_response("200 OK", list(TEXT))
+    return Body([b"part", ValueError("too late")])
+
+
+def early(environ: Environ, start_response: Start) -> Body:
+    start_response("200 OK", list(TEXT))
+    return Body([b"", ValueError("just in time")])
+
+
+def close_raises(environ: Environ, start_response: Start) -> Any:
+    start_response("200 OK", list(TEXT))
+
+    class Bad(Body):
+        def close(self) -> None:
+            super().close()
+            raise RuntimeError("in close")
+
+    return Bad([b"fine"])
+
+
+def replaced(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", [*TEXT, ("X-Old", "1"), ("Content-Length", "99")])
+    try:
+        raise KeyError("inner")
+    except KeyError:
+        start_response("500 Oh No", list(TEXT), sys.exc_info())
+    return [b"replaced"]
+
+
+def replaced_late(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))(b"part")
+    try:
+        raise KeyError("inner")
+    except KeyError:
+        start_response("500 Oh No", headers=list(TEXT), exc_info=sys.exc_info())
+    return [b"never"]
+
+
+def twice(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    start_response("200 OK", list(TEXT), None)
+    return [b"never"]
+
+
+def unstarted(environ: Environ, start_response: Start) -> list[bytes]:
+    return [b"never"]
+
+
+def unstarted_gen(environ: Environ, start_response: Start) -> Body:
+    return Body([b"never"])
+
+
+def bad_head(environ: Environ, start_response: Start) -> list[bytes]:
+    """Every head that must be refused; answers with those that were not."""
+    good: list[Any] = [("X", "y")]
+    bad: list[tuple[Any, Any]] = [
+        ("20 OK", good),
+        ("2000 OK", good),
+        ("abc OK", good),
+        ("", good),
+        ("100 Continue", good),
+        ("200 O\nK", good),
+        ("200 O\rK", good),
+        ("200 O\0K", good),
+        ("200 \u20ac", good),
+        (b"200 OK", good),
+        (200, good),
+        ("200 OK", tuple(good)),
+        ("200 OK", {"X": "y"}),
+        ("200 OK", [["X", "y"]]),
+        ("200 OK", [("X", "y", "z")]),
+        ("200 OK", [("X", 1)]),
+        ("200 OK", [(b"X", b"y")]),
+        ("200 OK", [("X", "a\r\nSet-Cookie: b=c")]),
+        ("200 OK", [("X", "a\nb")]),
+        ("200 OK", [("X", "a\rb")]),
+        ("200 OK", [("X", "aaaaaaaaaaaaaaa\0b")]),
+        ("200 OK", [("X", "\x7f")]),
+        ("200 OK", [("X", "\u20ac")]),
+        ("200 OK", [("X\r\nY", "z")]),
+        ("200 OK", [("X Y", "z")]),
+        ("200 OK", [("X:", "z")]),
+        ("200 OK", [("", "z")]),
+        ("200 OK", [("X\xe4", "z")]),
+        ("200 OK", [("Connection", "close")]),
+        ("200 OK", [("KEEP-alive", "1")]),
+        ("200 OK", [("Transfer-Encoding", "chunked")]),
+        ("200 OK", [("Upgrade", "x")]),
+        ("200 OK", [("TE", "x")]),
+        ("200 OK", [("Trailer", "x")]),
+        ("200 OK", [("Trailers", "x")]),
+        ("200 OK", [("Content-Length", "-1")]),
+        ("200 OK", [("Content-Length", "1a")]),
+        ("200 OK", [("Content-Length", "")]),
+        ("200 OK", [("Content-Length", "99999999999999999999")]),
+        ("200 OK", [("Content-Length", "1"), ("content-length", "2")]),
+        ("200 OK", [("X", "y")] * 2000),
+        ("200 OK", [("X", "y" * (1 << 21))]),
+    ]
+    passed = []
+    for i, (status, headers) in enumerate(bad):
+        try:
+            start_response(status, headers)
+        except (ValueError, TypeError):
+            continue
+        passed.append(f"{i}: {status!r} {headers!r:.60}")
+        break
+    for args in ((), ("200 OK",), ("200 OK", good, None, None)):
+        try:
+            start_response(*args)
+        except TypeError:
+            continue
+        passed.append(repr(args))
+    start_response("299 G\xfct ", [("X-Latin", " \tgr\xfc\xdf dich\t "), ("X-empty", "")])
+    return ["\n".join(passed).encode()]
+
+
+def wrong(value: Any) -> Callable[[Environ, Start], Any]:
+    def app(environ: Environ, start_response: Start) -> Any:
+        start_response("200 OK", list(TEXT))
+        return value
+
+    return app
+
+
+def read_ways(environ: Environ, start_response: Start) -> list[bytes]:
+    stream = environ["wsgi.input"]
+    got: list[Any] = []
+    for way in environ["QUERY_STRING"].split(","):
+        name, _, arg = way.partition(":")
+        if name == "iter":
+            got.append(list(stream))
+        elif name == "next":
+            got.append(next(stream))
+        else:
+            got.append(getattr(stream, name)(*([int(arg)] if arg else [])))
+    start_response("200 OK", list(TEXT))
+    return [repr(got).encode()]
+
+
+def length(environ: Environ, start_response: Start) -> list[bytes]:
+    n = len(environ["wsgi.input"].read())
+    start_response("200 OK", list(TEXT))
+    return [str(n).encode()]
+
+
+def swallow(environ: Environ, start_response: Start) -> list[bytes]:
+    try:
+        environ["wsgi.input"].read()
+        text = b"no error"
+    except OSError as exc:
+        text = type(exc).__name__.encode()
+    start_response("200 OK", list(TEXT))
+    return [text]
+
+
+def keep(environ: Environ, start_response: Start) -> list[bytes]:
+    """Keeps everything that it was given."""
+    kept.update(environ=environ, start=start_response, input=environ["wsgi.input"])
+    kept["write"] = start_response("200 OK", list(TEXT))
+    return [b"kept"]
+
+
+def use_kept(environ: Environ, start_response: Start) -> list[bytes]:
+    results = []
+    for what in (
+        lambda: kept["start"]("200 OK", list(TEXT)),
+        lambda: kept["write"](b"x"),
+        lambda: kept["input"].read(),
+        lambda: kept["input"].readline(),
+    ):
+        try:
+            what()
+            results.append("worked")
+        except (RuntimeError, ValueError) as exc:
+            results.append(type(exc).__name__)
+    results.append(kept["environ"]["PATH_INFO"])
+    kept.clear()
+    start_response("200 OK", list(TEXT))
+    return [" ".join(results).encode()]
+
+
+def in_thread(environ: Environ, start_response: Start) -> list[bytes]:
+    """Reads and writes in a thread of its own while the call waits for it."""
+    got: list[Any] = []
+
+    def work() -> None:
+        try:
+            got.append(environ["wsgi.input"].read())
+        except RuntimeError as exc:
+            got.append(type(exc).__name__)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    start_response("200 OK", list(TEXT))
+    return [repr(got).encode()]
+
+
+def errors(environ: Environ, start_response: Start) -> list[bytes]:
+    stream = environ["wsgi.errors"]
+    stream.write("half a ")
+    print("line \u20ac \ud800", file=stream)
+    stream.writelines(["a\n", "b\n"])
+    stream.write("x" * 10000 + "\n")
+    stream.write("unfinished")
+    stream.flush()
+    stream.write("at the end")
+    results = []
+    try:
+        stream.write(b"bytes")
+    except TypeError:
+        results.append("TypeError")
+    start_response("200 OK", list(TEXT))
+    return ["".join(results).encode()]
+
+
+def stat(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    return [str(closed).encode()]
+
+
+def objects(environ: Environ, start_response: Start) -> list[bytes]:
+    gc.collect()
+    refs = [sys.getrefcount(x) for x in (hello, dump, Body, TEXT, "GET", "REQUEST_METHOD")]
+    numbers = [len(gc.get_objects()), *refs, sys.getallocatedblocks()]
+    start_response("200 OK", list(TEXT))
+    return [" ".join(map(str, numbers)).encode()]
+
+
+def echo(environ: Environ, start_response: Start) -> list[bytes]:
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def wrapped(environ: Environ, start_response: Start) -> Any:
+    import io
+
+    start_response("200 OK", list(TEXT))
+    return environ["wsgi.file_wrapper"](io.BytesIO(b"f" * 150000), 65536)
+
+
+APPS: dict[str, Callable[[Environ, Start], Any]] = {
+    "/": hello,
+    "/short": counted([b"abc"], ("Content-Length", "10")),
+    "/long": counted([b"abc", b"def", b"ghi"], ("Content-Length", "4")),
+    "/exact": counted([b"abc", b"", b"def"], ("Content-Length", "6")),
+    "/mixed": counted([b"abc", "str"]),
+    "/str-first": counted(["str"]),
+    "/bytes": wrong(b"abc"),
+    "/str": wrong("abc"),
+    "/none": wrong(None),
+    "/list-str": wrong([b"a", "b"]),
+    "/valid": validator(echo),
+    "/valid-hello": validator(hello),
+}
+for _f in (
+    dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
+    close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
+    use_kept, in_thread, errors, stat, objects, echo, wrapped,
+):  # fmt: skip
+    APPS["/" + _f.__name__.replace("_", "-")] = _f
+
+
+class Application:
+    """An instance: the common shape of frameworks' applications."""
+
+    def __call__(self, environ: Environ, start_response: Start) -> Any:
+        app = APPS.get(environ["PATH_INFO"])
+        return (app or dump)(environ, start_response)
+
+
+application = Application()
+
+
+def create(kind: str = "plain", *, level: int = 0) -> Any:
+    if kind == "none":
+        return None
+    application.settings = (kind, level)  # type: ignore[attr-defined]
+    return application
+
+
+class Holder:
+    inner = application

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Find, import and look at an application named ``MODULE[:NAME[.NAME]...]`` or ``MODULE:FACTORY(ARGUMENTS)``.
+
+Used twice: compiled into the Python worker modules, where it loads the application, and by licorne-app-helper, which
+decides for ``licorne run`` what kind of application there is.  Only the standard library, and little of that: it is
+imported by every worker.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import gc
+import importlib
+import os
+import sys
+import traceback
+from types import ModuleType
+from typing import Any
+
+DEFAULT_NAME = "application"
+
+
+class AppError(Exception):
+    """The application cannot be used; the message is a sentence for the user."""
+
+
+def format_exception(exc: BaseException) -> str:
+    """The whole traceback, without frames of the loading itself."""
+    tb = exc.__traceback__
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        if file not in (__file__, importlib.__file__) and not file.startswith("<frozen importlib"):
+            break
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(exc), exc, tb if tb is not None else exc.__traceback__))
+
+
+class FileWrapper:
+    """``wsgi.file_wrapper``: an iterable over the blocks of a file."""
+
+    def __init__(self, filelike: Any, block_size: int = 65536) -> None:
+        self.filelike = filelike
+        self.block_size = block_size
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> FileWrapper:
+        return self
+
+    def __next__(self) -> bytes:
+        data: bytes = self.filelike.read(self.block_size)
+        if data:
+            return data
+        raise StopIteration
+
+
+def parse(spec: str) -> tuple[str, list[str], tuple[list[Any], dict[str, Any]] | None]:
+    """Split into module, attribute path and, for a factory, its arguments."""
+    module, colon, rest = spec.partition(":")
+    if not module or not all(part.isidentifier() for part in module.split(".")):
+        raise AppError(f"{spec!r} is not an application, MODULE:NAME was expected (a dotted module name, no file name)")
+    if not colon:
+        return module, [DEFAULT_NAME], None
+    try:
+        node: ast.AST = ast.parse(rest, mode="eval").body
+    except SyntaxError:
+        raise AppError(f"{rest!r} is neither a name nor a call, in {spec!r}") from None
+    call = None
+    if isinstance(node, ast.Call):
+        try:
+            if any(keyword.arg is None for keyword in node.keywords):
+                raise ValueError
+            call = (
+                [ast.literal_eval(arg) for arg in node.args],
+                {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords},
+            )
+        except ValueError:
+            raise AppError(f"the arguments in {spec!r} must be literals") from None
+        node = node.func
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        raise AppError(f"{rest!r} is neither a name nor a call, in {spec!r}")
+    return module, [node.id, *names], call
+
+
+def candidates(module: ModuleType, wanted: str) -> str:
+    """A hint at what the module does have."""
+    callables = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) in (None, module.__name__)
+    ]
+    objects = [n for n, v in vars(module).items() if not n.startswith("_") and callable(v) and not isinstance(v, type)]
+    near = difflib.get_close_matches(wanted, objects + callables, n=3, cutoff=0.6)
+    usual = [name for name in ("app", "application", "wsgi", "create_app", "make_app") if hasattr(module, name)]
+    found = list(dict.fromkeys(usual + near))
+    if found:
+        return "; it has " + ", ".join(f"{module.__name__}:{name}" for name in found[:4])
+    return "; it has nothing that looks like an application"
+
+
+def load(spec: str) -> Any:
+    """Import and return the application; AppError, or whatever the import raises."""
+    module_name, names, call = parse(spec)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        # only a module that is missing itself; one that it imports is the application's own error
+        missing = exc.name or ""
+        if missing == module_name or module_name.startswith(missing + "."):
+            where = os.getcwd()
+            raise AppError(f"there is no module {missing!r} (looked in {where} and {len(sys.path)} more places)") from exc
+        raise
+    app: Any = module
+    for i, name in enumerate(names):
+        try:
+            app = getattr(app, name)
+        except AttributeError as exc:
+            path = ":".join([module_name, ".".join(names[:i])]) if i else module_name
+            hint = candidates(module, name) if i == 0 else ""
+            raise AppError(f"{path} has no attribute {name!r}{hint}") from exc
+    if call is not None:
+        if not callable(app):
+            raise AppError(f"{spec!r}: {'.'.join(names)} is not callable")
+        app = app(*call[0], **call[1])
+    if app is None or not callable(app):
+        raise AppError(f"{spec!r} is not callable: it is {'None' if app is None else 'of type ' + type(app).__name__}")
+    return app
+
+
+def set_up_paths(pythonpath: list[str], venv: str | None) -> None:
+    """``sys.path``: the current directory, ``pythonpath``, then what Python and the environment give."""
+    if venv and os.path.realpath(sys.prefix) != os.path.realpath(venv):
+        # site did not recognise it (the layout of pyvenv.cfg differs between makers and versions)
+        import site
+
+        sys.prefix = sys.exec_prefix = venv
+        version = "python{}.{}".format(*sys.version_info[:2])
+        site.addsitedir(os.path.join(venv, "lib", version, "site-packages"))
+    for place in reversed([os.getcwd(), *(os.path.abspath(p) for p in pythonpath)]):
+        while place in sys.path:
+            sys.path.remove(place)
+        sys.path.insert(0, place)
+
+
+def start(spec: str, pythonpath: list[str], venv: str | None) -> Any:
+    """What a worker does: paths, import, and everything imported out of the garbage collector's sight."""
+    set_up_paths(pythonpath, venv)
+    stdout = sys.stdout
+    if stdout is not None and hasattr(stdout, "reconfigure"):
+        stdout.reconfigure(line_buffering=True)  # print() shows up when it is called
+    app = load(spec)
+    gc.collect()
+    gc.freeze()
+    return app

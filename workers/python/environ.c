@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * workers/python/environ.c - the environ dictionary of a request (PEP 3333, CGI/1.1 names).
+ *
+ * environ is a fresh dict for each request, made by PyDict_Copy() of a template: with 22 keys and more CPython clones
+ * the key table in one piece.  Templates are *adaptive*.  One exists for each set of header names that is met more than
+ * once (same names, same order: browsers repeat themselves), so its copy has every key already, and it remembers the
+ * value that each key had the last time: a value with the same bytes is not even looked up, another one is set in the
+ * template before the copy.  That is correct because a template is only used for requests that have all of its keys.
+ *
+ * Requests whose header names are new go the plain way: the base template's copy, then one insertion for each header,
+ * which is also where duplicates are joined.  No template is ever made for a request with duplicates.
+ *
+ * Bounds: NTMPL templates of at most MAXHDR headers; values above BIGVALUE bytes never stay in one.
+ */
+#include "lcpy.h"
+
+#define NTMPL 16u
+#define MAXHDR 24u
+#define MAXFIELDS 64u /* on the stack; more are allocated */
+#define BIGVALUE 256u
+#define BIGTARGET 512u
+
+enum {
+	F_METHOD,
+	F_PATH,
+	F_QUERY,
+	F_RAW_URI,
+	F_REQUEST_URI,
+	F_SERVER_NAME,
+	F_SERVER_PORT,
+	F_PROTOCOL,
+	F_REMOTE_ADDR,
+	F_REMOTE_PORT,
+	F_SCHEME,
+	F_COUNT
+};
+static const char *const fixed_names[F_COUNT] = {
+    "REQUEST_METHOD", "PATH_INFO",       "QUERY_STRING", "RAW_URI",     "REQUEST_URI",     "SERVER_NAME",
+    "SERVER_PORT",    "SERVER_PROTOCOL", "REMOTE_ADDR",  "REMOTE_PORT", "wsgi.url_scheme",
+};
+
+struct tmpl {
+	PyObject *dict;
+	uint64_t sig;
+	uint32_t nkeys;
+	uint16_t local_port, peer_port;
+	size_t path_n, query_n;
+	PyObject *key[MAXHDR];           /* strong */
+	PyObject *val[F_COUNT + MAXHDR]; /* borrowed from dict: what it holds now */
+};
+struct ent {
+	PyObject *key; /* owned */
+	const struct lc_str *val;
+	uint16_t token;
+};
+
+static struct tmpl base, *tmpls[NTMPL];
+static uint64_t seen[NTMPL]; /* the last signature without a template in each place */
+static PyObject *fixed_key[F_COUNT], *k_input;
+static PyObject *s_empty, *s_http, *s_https, *s_proto[4], *s_localhost, *s_80, *s_443;
+static PyObject *methods[8];
+static const char *const method_names[] = {"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", NULL};
+
+/* Steals s, which may be NULL. */
+static int
+set_fixed(struct tmpl *t, int i, PyObject *s)
+{
+	int rc;
+
+	if (!s)
+		return -1;
+	rc = t->val[i] == s ? 0 : PyDict_SetItem(t->dict, fixed_key[i], s);
+	if (rc == 0)
+		t->val[i] = s;
+	Py_DECREF(s); /* the dict holds it */
+	return rc;
+}
+
+static int
+hex(unsigned char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
+}
+
+static PyObject *
+unquoted(const char *p, size_t n)
+{
+	char small[1024], *buf;
+	PyObject *s;
+	size_t o = 0;
+
+	if (!n || !memchr(p, '%', n))
+		return lcpy_str_cached(p, n);
+	small[0] = '\0';
+	buf = n <= sizeof(small) ? small : malloc(n);
+	if (!buf)
+		return PyErr_NoMemory();
+	for (size_t i = 0; i < n; i++) {
+		int hi, lo;
+
+		if (p[i] == '%' && i + 2 < n && (hi = hex((unsigned char)p[i + 1])) >= 0 &&
+		    (lo = hex((unsigned char)p[i + 2])) >= 0) {
+			buf[o++] = (char)(hi << 4 | lo);
+			i += 2;
+		} else {
+			buf[o++] = p[i]; /* what is not an escape stays as it is */
+		}
+	}
+	s = lcpy_str_cached(buf, o);
+	if (buf != small)
+		free(buf);
+	return s;
+}
+
+static PyObject *
+method_str(const struct lc_str *m)
+{
+	for (int i = 0; method_names[i]; i++)
+		if (m->n == strlen(method_names[i]) && memcmp(m->p, method_names[i], m->n) == 0)
+			return Py_NewRef(methods[i]);
+	return lcpy_str_cached(m->p, m->n);
+}
+
+/* SERVER_NAME and SERVER_PORT of a listener without an address: what the client calls us.  Neither is ever empty. */
+static int
+set_server_by_host(struct tmpl *t, const struct lc_req *req)
+{
+	struct lc_str h = req->authority, port = {NULL, 0};
+
+	t->local_port = 0;
+	for (size_t i = h.n; i-- > 0 && h.p[i] != ']';) {
+		if (h.p[i] == ':') {
+			port = (struct lc_str){h.p + i + 1, h.n - i - 1};
+			h.n = i;
+			break;
+		}
+	}
+	if (set_fixed(t, F_SERVER_NAME, h.n ? lcpy_str_cached(h.p, h.n) : Py_NewRef(s_localhost)) < 0)
+		return -1;
+	return set_fixed(t, F_SERVER_PORT,
+			 port.n ? lcpy_str_cached(port.p, port.n) : Py_NewRef(req->flags & LC_R_TLS ? s_443 : s_80));
+}
+
+static int
+is_path(const struct lc_str *addr)
+{
+	return !addr->n || addr->p[0] == '/' || addr->p[0] == '@' || (addr->n > 5 && memcmp(addr->p, "unix:", 5) == 0);
+}
+
+/* What does not depend on headers. */
+static int
+set_all_fixed(struct tmpl *t, const struct lc_req *req)
+{
+	PyObject *s;
+
+	if (!lcpy_same(t->val[F_METHOD], req->method.p, req->method.n) &&
+	    set_fixed(t, F_METHOD, method_str(&req->method)) < 0)
+		return -1;
+	s = req->version == 0x0101 ? s_proto[1] : req->version == 0x0100 ? s_proto[0] : s_proto[2];
+	if (t->val[F_PROTOCOL] != s && set_fixed(t, F_PROTOCOL, Py_NewRef(s)) < 0)
+		return -1;
+	s = req->flags & LC_R_TLS ? s_https : s_http;
+	if (!lcpy_same(t->val[F_SCHEME], req->scheme.p, req->scheme.n) &&
+	    set_fixed(t, F_SCHEME, req->scheme.n ? lcpy_str_cached(req->scheme.p, req->scheme.n) : Py_NewRef(s)) < 0)
+		return -1;
+	if (is_path(&req->local)) {
+		if (set_server_by_host(t, req) < 0)
+			return -1;
+	} else if (t->local_port != req->local_port || !lcpy_same(t->val[F_SERVER_NAME], req->local.p, req->local.n)) {
+		if (set_fixed(t, F_SERVER_NAME, lcpy_str_cached(req->local.p, req->local.n)) < 0 ||
+		    set_fixed(t, F_SERVER_PORT, lcpy_port(req->local_port)) < 0)
+			return -1;
+		t->local_port = req->local_port;
+	}
+	if (t->peer_port != req->peer_port) {
+		s = req->peer_port ? lcpy_port(req->peer_port) : Py_NewRef(s_empty);
+		if (set_fixed(t, F_REMOTE_PORT, s) < 0)
+			return -1;
+		t->peer_port = req->peer_port;
+	}
+	if (!lcpy_same(t->val[F_REMOTE_ADDR], req->peer.p, req->peer.n) &&
+	    set_fixed(t, F_REMOTE_ADDR, lcpy_str_cached(req->peer.p, req->peer.n)) < 0)
+		return -1;
+	return 0;
+}
+
+/* path and query are functions of the target, so the same target needs no second look. */
+static int
+set_target(struct tmpl *t, const struct lc_req *req)
+{
+	PyObject *raw;
+
+	if (t->path_n == req->path.n && t->query_n == req->query.n &&
+	    lcpy_same(t->val[F_RAW_URI], req->target.p, req->target.n))
+		return 0;
+	t->path_n = SIZE_MAX; /* until all of them are set */
+	raw = lcpy_str_cached(req->target.p, req->target.n);
+	if (set_fixed(t, F_RAW_URI, raw) < 0 || set_fixed(t, F_REQUEST_URI, Py_NewRef(t->val[F_RAW_URI])) < 0 ||
+	    set_fixed(t, F_PATH, unquoted(req->path.p, req->path.n)) < 0 ||
+	    set_fixed(t, F_QUERY, req->query.n ? lcpy_str_cached(req->query.p, req->query.n) : Py_NewRef(s_empty)) < 0)
+		return -1;
+	t->path_n = req->path.n;
+	t->query_n = req->query.n;
+	return 0;
+}
+
+/* Steals value. */
+static int
+put(PyObject *env, PyObject *key, PyObject *value)
+{
+	int rc = value ? PyDict_SetItem(env, key, value) : -1;
+
+	Py_XDECREF(value);
+	return rc;
+}
+
+/* Long targets pass the templates by. */
+static int
+put_target(PyObject *env, const struct lc_req *req)
+{
+	PyObject *raw = lcpy_str(req->target.p, req->target.n);
+	int rc = raw && PyDict_SetItem(env, fixed_key[F_RAW_URI], raw) == 0 ? 0 : -1;
+
+	if (rc == 0)
+		rc = PyDict_SetItem(env, fixed_key[F_REQUEST_URI], raw);
+	Py_XDECREF(raw);
+	if (rc < 0 || put(env, fixed_key[F_PATH], unquoted(req->path.p, req->path.n)) < 0)
+		return -1;
+	return put(env, fixed_key[F_QUERY], lcpy_str(req->query.p, req->query.n));
+}
+
+static void
+tmpl_free(struct tmpl *t)
+{
+	if (!t)
+		return;
+	for (uint32_t i = 0; i < t->nkeys; i++)
+		Py_DECREF(t->key[i]);
+	Py_XDECREF(t->dict);
+	free(t);
+}
+
+/* After the second request with these names, none twice: `env` is that request's finished environ. */
+static struct tmpl *
+tmpl_make(const struct ent *e, uint32_t n, uint64_t sig)
+{
+	struct tmpl *t = calloc(1, sizeof(*t)), *old;
+
+	if (!t)
+		return NULL;
+	*t = base;
+	t->nkeys = 0;
+	t->sig = sig;
+	t->dict = PyDict_Copy(base.dict);
+	if (!t->dict)
+		goto fail;
+	for (uint32_t i = 0; i < n; i++) {
+		if (PyDict_SetItem(t->dict, e[i].key, s_empty) < 0)
+			goto fail;
+		t->key[t->nkeys++] = Py_NewRef(e[i].key);
+		t->val[F_COUNT + i] = s_empty;
+	}
+	old = tmpls[sig % NTMPL];
+	tmpls[sig % NTMPL] = t;
+	tmpl_free(old);
+	return t;
+fail:
+	PyErr_Clear();
+	tmpl_free(t);
+	return NULL;
+}
+
+static struct tmpl *
+tmpl_find(const struct ent *e, uint32_t n, uint64_t sig)
+{
+	struct tmpl *t = tmpls[sig % NTMPL];
+
+	if (!t || t->sig != sig || t->nkeys != n)
+		return NULL;
+	for (uint32_t i = 0; i < n; i++)
+		if (t->key[i] != e[i].key)
+			return NULL;
+	return t;
+}
+
+static PyObject *
+environ_adapted(struct tmpl *t, const struct ent *e, uint32_t n, const struct lc_req *req)
+{
+	uint32_t big = 0; /* bit set of headers whose value is not for the template */
+	int long_target = req->target.n > BIGTARGET;
+	PyObject *env, *dict;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct lc_str *v = e[i].val;
+		PyObject *s;
+
+		if (lcpy_same(t->val[F_COUNT + i], v->p, v->n))
+			continue;
+		if (v->n > BIGVALUE) {
+			big |= 1u << i;
+			continue;
+		}
+		s = lcpy_str_cached(v->p, v->n);
+		if (!s || PyDict_SetItem(t->dict, t->key[i], s) < 0) {
+			Py_XDECREF(s);
+			return NULL;
+		}
+		t->val[F_COUNT + i] = s;
+		Py_DECREF(s);
+	}
+	if (set_all_fixed(t, req) < 0 || (!long_target && set_target(t, req) < 0))
+		return NULL;
+	dict = Py_NewRef(t->dict); /* a collection inside the copy may let other threads in, and they may replace t */
+	env = PyDict_Copy(dict);
+	Py_DECREF(dict);
+	if (!env)
+		return NULL;
+	for (uint32_t i = 0; big; i++, big >>= 1)
+		if (big & 1 && put(env, e[i].key, lcpy_str(e[i].val->p, e[i].val->n)) < 0)
+			goto fail;
+	if (long_target && put_target(env, req) < 0)
+		goto fail;
+	return env;
+fail:
+	Py_DECREF(env);
+	return NULL;
+}
+
+/* A second field of the same name. */
+static int
+join(PyObject *env, const struct ent *e)
+{
+	PyObject *have = PyDict_GetItemWithError(env, e->key), *more, *sum;
+	const char *sep = e->token == LC_TOK_COOKIE ? "; " : ",";
+
+	if (!have)
+		return -1;
+	Py_INCREF(have);
+	more = lcpy_str(e->val->p, e->val->n);
+	sum = more ? PyUnicode_FromFormat("%U%s%U", have, sep, more) : NULL;
+	Py_DECREF(have);
+	Py_XDECREF(more);
+	return put(env, e->key, sum);
+}
+
+static PyObject *
+environ_plain(const struct ent *e, uint32_t n, uint64_t sig, const struct lc_req *req)
+{
+	int long_target = req->target.n > BIGTARGET, twice = 0;
+	PyObject *env;
+
+	if (set_all_fixed(&base, req) < 0 || (!long_target && set_target(&base, req) < 0))
+		return NULL;
+	env = PyDict_Copy(base.dict);
+	if (!env)
+		return NULL;
+	if (long_target && put_target(env, req) < 0)
+		goto fail;
+	for (uint32_t i = 0; i < n; i++) {
+		Py_ssize_t before = PyDict_GET_SIZE(env);
+		PyObject *s = lcpy_str_cached(e[i].val->p, e[i].val->n), *had;
+
+		had = s ? PyDict_SetDefault(env, e[i].key, s) : NULL;
+		Py_XDECREF(s);
+		if (!had)
+			goto fail;
+		if (PyDict_GET_SIZE(env) == before) {
+			twice = 1;
+			if (join(env, &e[i]) < 0)
+				goto fail;
+		}
+	}
+	if (!twice && n <= MAXHDR) {
+		if (seen[sig % NTMPL] == sig)
+			(void)tmpl_make(e, n, sig);
+		else
+			seen[sig % NTMPL] = sig;
+	}
+	return env;
+fail:
+	Py_DECREF(env);
+	return NULL;
+}
+
+PyObject *
+lcpy_environ(const struct lc_req *req, PyObject *input)
+{
+	struct ent small[MAXFIELDS], *e = small;
+	struct lc_field host = {.token = LC_TOK_HOST};
+	uint64_t sig = UINT64_C(0xcbf29ce484222325);
+	struct tmpl *t;
+	PyObject *env = NULL;
+	uint32_t n = 0;
+
+	if (req->nfields >= MAXFIELDS) {
+		e = malloc(((size_t)req->nfields + 1) * sizeof(*e));
+		if (!e)
+			return PyErr_NoMemory();
+	}
+	if (req->authority.n)
+		e[n++] = (struct ent){lcpy_key(&host), &req->authority, LC_TOK_HOST};
+	for (uint32_t i = 0; i < req->nfields; i++) {
+		const struct lc_field *f = &req->fields[i];
+		PyObject *key;
+
+		/* an absolute target's authority stands above Host (RFC 9112 3.2.2): `authority` is the outcome */
+		if (f->token == LC_TOK_HOST && req->authority.n)
+			continue;
+		key = lcpy_key(f);
+		if (!key) {
+			if (PyErr_Occurred())
+				goto out;
+			continue;
+		}
+		e[n++] = (struct ent){key, &f->value, f->token};
+	}
+	for (uint32_t i = 0; i < n; i++)
+		sig = (sig ^ (uintptr_t)e[i].key >> 4) * UINT64_C(0x9e3779b97f4a7c15);
+	sig ^= sig >> 32;
+	t = tmpl_find(e, n, sig);
+	env = t ? environ_adapted(t, e, n, req) : environ_plain(e, n, sig, req);
+	if (env && input && PyDict_SetItem(env, k_input, input) < 0)
+		Py_CLEAR(env);
+out:
+	for (uint32_t i = 0; i < n; i++)
+		Py_DECREF(e[i].key);
+	if (e != small)
+		free(e);
+	return env;
+}
+
+static int
+base_put(const char *name, PyObject *value)
+{
+	PyObject *key = PyUnicode_InternFromString(name);
+	int rc = key ? put(base.dict, key, value) : -1;
+
+	Py_XDECREF(key);
+	return rc;
+}
+
+int
+lcpy_environ_init(const struct lcpy_facts *facts)
+{
+	static const char *const protos[] = {"HTTP/1.0", "HTTP/1.1", "HTTP/2"};
+	PyObject *wrapper = PyObject_GetAttrString(lcpy.boot, "FileWrapper");
+
+	base.dict = PyDict_New();
+	k_input = PyUnicode_InternFromString("wsgi.input");
+	s_empty = PyUnicode_New(0, 0);
+	s_http = PyUnicode_InternFromString("http");
+	s_https = PyUnicode_InternFromString("https");
+	s_localhost = PyUnicode_InternFromString("localhost");
+	s_80 = PyUnicode_InternFromString("80");
+	s_443 = PyUnicode_InternFromString("443");
+	if (!wrapper || !base.dict || !k_input || !s_empty || !s_http || !s_https || !s_localhost || !s_80 || !s_443)
+		goto fail;
+	for (int i = 0; i < 3; i++)
+		if (!(s_proto[i] = PyUnicode_InternFromString(protos[i])))
+			goto fail;
+	for (int i = 0; method_names[i]; i++)
+		if (!(methods[i] = PyUnicode_InternFromString(method_names[i])))
+			goto fail;
+	for (int i = 0; i < F_COUNT; i++) {
+		fixed_key[i] = PyUnicode_InternFromString(fixed_names[i]);
+		if (!fixed_key[i] || PyDict_SetItem(base.dict, fixed_key[i], s_empty) < 0)
+			goto fail;
+		base.val[i] = s_empty;
+	}
+	base.path_n = SIZE_MAX;
+	if (base_put("SCRIPT_NAME", Py_NewRef(s_empty)) < 0 ||
+	    base_put("SERVER_SOFTWARE", PyUnicode_FromString("licorne/" LCPY_VERSION)) < 0 ||
+	    base_put("GATEWAY_INTERFACE", PyUnicode_FromString("CGI/1.1")) < 0 ||
+	    base_put("wsgi.version", Py_BuildValue("(ii)", 1, 0)) < 0 ||
+	    base_put("wsgi.input", Py_NewRef(lcpy_input_empty())) < 0 ||
+	    base_put("wsgi.errors", Py_NewRef(lcpy_errors())) < 0 ||
+	    base_put("wsgi.multithread", PyBool_FromLong(facts->multithread)) < 0 ||
+	    base_put("wsgi.multiprocess", PyBool_FromLong(facts->multiprocess)) < 0 ||
+	    base_put("wsgi.run_once", Py_NewRef(Py_False)) < 0 ||
+	    base_put("wsgi.input_terminated", Py_NewRef(Py_True)) < 0 ||
+	    base_put("wsgi.file_wrapper", Py_NewRef(wrapper)) < 0)
+		goto fail;
+	Py_DECREF(wrapper);
+	/*
+	 * Copies inherit this: an environ is out of the garbage collector's sight until the application puts a
+	 * container into it (PyDict_SetItem() sees to that), and without one it cannot be part of a cycle.
+	 */
+	PyObject_GC_UnTrack(base.dict);
+	return 0;
+fail:
+	Py_XDECREF(wrapper);
+	return -ENOMEM;
+}
+
+void
+lcpy_environ_fini(void)
+{
+	for (uint32_t i = 0; i < NTMPL; i++) {
+		tmpl_free(tmpls[i]);
+		tmpls[i] = NULL;
+		seen[i] = 0;
+	}
+	Py_CLEAR(base.dict);
+	for (int i = 0; i < F_COUNT; i++)
+		Py_CLEAR(fixed_key[i]);
+	for (int i = 0; i < 3; i++)
+		Py_CLEAR(s_proto[i]);
+	for (int i = 0; method_names[i]; i++)
+		Py_CLEAR(methods[i]);
+	Py_CLEAR(k_input);
+	Py_CLEAR(s_empty);
+	Py_CLEAR(s_http);
+	Py_CLEAR(s_https);
+	Py_CLEAR(s_localhost);
+	Py_CLEAR(s_80);
+	Py_CLEAR(s_443);
+	memset(&base, 0, sizeof(base));
+}

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Look at an application for ``licorne run`` and print the configuration that serves it.
+
+    licorne-app-helper --app MODULE:NAME [--threads N] [--worker NAME]
+
+The application is imported here, in a process of its own, because what it is (WSGI or ASGI) can only be seen by looking
+at it.  On standard output: ``load_module`` lines, a line ``%%``, the ``worker`` block.  Exit status: 0; 2 for wrong usage
+or an environment that does not fit; 3 if the application cannot be imported; 4 if it is an ASGI application.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import subprocess
+import sys
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from appload import AppError, format_exception, load, parse, set_up_paths  # noqa: E402
+
+del sys.path[0]
+
+USAGE, IMPORT_FAILED, IS_ASGI = 2, 3, 4
+VERSION = "{}.{}".format(*sys.version_info[:2])
+
+
+def say(text: str) -> None:
+    print("licorne: " + text, file=sys.stderr)
+
+
+def quoted(text: str) -> str:
+    """A word of the configuration language."""
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise AppError(f"{text!r} cannot be written in a configuration file")
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
+
+
+def venv_version(venv: str) -> str:
+    """The version that pyvenv.cfg names, or empty."""
+    try:
+        with open(os.path.join(venv, "pyvenv.cfg"), encoding="utf-8", errors="replace") as cfg:
+            for line in cfg:
+                key, _, value = line.partition("=")
+                if key.strip().lower() in ("version", "version_info"):
+                    return ".".join(value.strip().split(".")[:3])
+    except OSError:
+        return ""
+    return ""
+
+
+def check_venv(venv: str) -> str | None:
+    """A sentence if this environment cannot be used."""
+    if not os.path.exists(os.path.join(venv, "pyvenv.cfg")):
+        return f"VIRTUAL_ENV is {venv}, but that is not a virtual environment: it has no pyvenv.cfg"
+    version = venv_version(venv)
+    if version and version.split(".")[:2] != VERSION.split("."):
+        return (
+            f"the virtual environment {venv} is of Python {version}, but this licorne embeds Python {VERSION}; "
+            f"rebuild licorne for it: meson setup --wipe build -Dpython={venv}/bin/python && ninja -C build"
+        )
+    return None
+
+
+def is_asgi(app: Any) -> bool:
+    """ASGI 3 is a coroutine function of (scope, receive, send); ASGI 2 a callable of (scope) that returns one."""
+    for candidate in (app, None if inspect.isclass(app) or inspect.isfunction(app) else getattr(app, "__call__", None)):
+        if candidate is None:
+            continue
+        if inspect.iscoroutinefunction(candidate) or inspect.iscoroutinefunction(inspect.unwrap(candidate)):
+            return True
+    if inspect.isclass(app):
+        # ASGI 2 (instances are awaited callables), or WSGI by a class (instances are iterable)
+        return not hasattr(app, "__iter__") and inspect.iscoroutinefunction(getattr(app, "__call__", None))
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) == 3 or [p.name for p in needed] == ["scope"]
+
+
+def venv_python(venv: str) -> str | None:
+    """The interpreter to go on with, when this one is not of the environment already."""
+    if os.path.realpath(sys.prefix) == os.path.realpath(venv):
+        return None
+    for name in ("python", "python3"):
+        path = os.path.join(venv, "bin", name)
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="licorne-app-helper", allow_abbrev=False)
+    parser.add_argument("--app", required=True)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--worker", default="wsgi")
+    args = parser.parse_args()
+
+    venv = os.environ.get("VIRTUAL_ENV") or ""
+    if venv:
+        venv = os.path.abspath(venv)
+        trouble = check_venv(venv)
+        if trouble:
+            say(trouble)
+            return USAGE
+    # PYTHONPATH of the shell is what a developer expects to hold; workers get it as configuration
+    extra = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    python = venv_python(venv) if venv else None
+    if python and "LICORNE_HELPER_AGAIN" not in os.environ:
+        # the environment's interpreter has the same standard library and knows its own site-packages
+        command = [python, "-I", os.path.abspath(__file__), *sys.argv[1:]]
+        return subprocess.run(command, env={**os.environ, "LICORNE_HELPER_AGAIN": "1"}, check=False).returncode
+    os.environ.pop("LICORNE_HELPER_AGAIN", None)
+
+    # what the application prints on import must not end up in the configuration
+    out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        parse(args.app)
+        set_up_paths(extra, venv or None)
+        app = load(args.app)
+    except AppError as exc:
+        say(str(exc))
+        return IMPORT_FAILED
+    except BaseException as exc:  # SystemExit as well: a module that exits cannot be served
+        sys.stderr.write(format_exception(exc))
+        say(f"{args.app} could not be imported")
+        return IMPORT_FAILED
+    if is_asgi(app):
+        say(f"{args.app} is an ASGI application; this version of licorne runs WSGI applications only")
+        return IS_ASGI
+    lines = [f"load_module {args.worker};", "%%", f"worker {args.worker} {{"]
+    try:
+        lines.append(f"    app {quoted(args.app)};")
+        lines.append(f"    chdir {quoted(os.getcwd())};")
+        lines += [f"    pythonpath {quoted(path)};" for path in extra]
+        if venv:
+            lines.append(f"    venv {quoted(venv)};")
+    except AppError as exc:
+        say(str(exc))
+        return USAGE
+    if args.threads is not None:
+        lines.append(f"    threads {args.threads};")
+    lines.append("}")
+    sys.stdout.flush()
+    with os.fdopen(out, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
+    # threads that the import left behind are of no use to anybody
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * workers/python/lcpy.h - what the Python workers share: one embedded interpreter, one application, PEP 3333.
+ *
+ * A worker module owns the threads and decides where a call runs; everything between "here is a stream" and "the
+ * stream was released" is lcpy_call().  There is one interpreter in a process, so its state is a plain global (`lcpy`)
+ * that the GIL protects.
+ *
+ * GIL rules.  "GIL held" functions need it; the stream's wait() is only ever called without it; release() callbacks
+ * of slices may run on the loop thread and never touch a reference count (hold.c).
+ */
+#ifndef LCPY_H
+#define LCPY_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <licorne/module.h>
+#include <licorne/tokens.h>
+#include <licorne/worker.h>
+#include <pthread.h>
+
+#define LCPY_SMALL 16384 /* bodies up to here are copied into the stream's queue */
+
+/* Directives that the workers share.  A module's configuration struct starts with it. */
+struct lcpy_conf {
+	const char *app, *chdir, *venv;
+	struct lc_list pythonpath, env;
+	uint64_t threads; /* calls at once; a module without the directive leaves 0 */
+};
+#define LCPY_ROWS(S)                                                                                                   \
+	LC_STRING(                                                                                                     \
+	    S, app, "app", LC_C_WORKER, LC_D_REQUIRED, NULL, "The application: MODULE[:NAME[.NAME]...]",               \
+	    "`MODULE:NAME` imports MODULE and takes its attribute NAME (`application` when it is left out). With "     \
+	    "call syntax, `MODULE:create(\"debug\", level=1)`, NAME is a factory that is called once with these "      \
+	    "literal arguments and returns the application."),                                                         \
+	    LC_PATH(S, chdir, "chdir", LC_C_WORKER, 0, NULL, "Directory to run in; first on `sys.path`",               \
+		    "The worker changes to this directory before the application is imported. It is the first place "  \
+		    "where modules are looked for; without the directive the current directory is."),                  \
+	    LC_PATH(                                                                                                   \
+		S, venv, "venv", LC_C_WORKER, 0, NULL, "Virtual environment of the application",                       \
+		"Its `site-packages` are used, `sys.prefix` and `sys.executable` point into it, and `VIRTUAL_ENV` is " \
+		"set. Its Python must have the version that licorne embeds."),                                         \
+	    LC_LIST(S, pythonpath, "pythonpath", LC_C_WORKER, NULL, "DIRECTORY...",                                    \
+		    "More directories to import from, after `chdir`",                                                  \
+		    "They are tried in this order, before the virtual environment. Relative ones start at `chdir`."),  \
+	    LC_PAIRS(S, env, "env", LC_C_WORKER, "NAME VALUE", "Environment variable of the worker",                   \
+		     "Set before Python starts. `PYTHONPATH`, `PYTHONHOME`, `PYTHONSTARTUP`, `PYTHONUSERBASE`, "       \
+		     "`PYTHONPLATLIBDIR` and `PYTHONSAFEPATH` of the server's own environment are not passed on; "     \
+		     "here they can be set.")
+
+/* True facts for environ. */
+struct lcpy_facts {
+	int multithread, multiprocess;
+};
+
+/* ---- runtime (runtime.c, venv.c) ---- */
+struct lcpy_runtime {
+	const struct lc_worker_api *wk;
+	const struct lc_stream_api *st;
+	struct lc_wctx *ctx;
+	PyObject *app;    /* as resolved */
+	PyObject *target; /* what is called: app, or its bound __call__ */
+	PyObject *boot;   /* the boot module */
+};
+extern struct lcpy_runtime lcpy;
+
+int lcpy_load(const struct lc_host *);
+int lcpy_check(const void *conf, struct lc_err *);
+/* Main thread.  Starts Python and imports the application; 0 with the GIL held, or -errno after boot_error(). */
+int lcpy_init(struct lc_wctx *, const struct lc_worker_api *, const struct lcpy_conf *, const struct lcpy_facts *);
+/* Main thread, GIL held, no call running: finalises the interpreter. */
+void lcpy_fini(void);
+/* 0, or -EINVAL and a sentence: the environment does not exist or is of another version. */
+int lcpy_venv_check(const char *venv, char *msg, size_t msgsize);
+
+/* ---- one call (call.c) ---- */
+/* Runs the application for a stream and releases it.  GIL held; it is dropped while the stream waits.  `shared`: the
+ * stream was share()d, so other threads of the application may use the input while this one waits for them. */
+void lcpy_call(struct lc_stream *, int shared);
+/* Refuse a stream that can not be run, without Python: 503, then release. */
+void lcpy_refuse(struct lc_stream *);
+
+int lcpy__call_init(void);
+void lcpy__call_fini(void);
+
+/* ---- deferred reference counts (hold.c) ---- */
+struct lcpy_hold;
+/* GIL held.  A slice that owns a new reference to `bytes`; -ENOMEM. */
+int lcpy_hold_slice(struct lc_slice *, PyObject *bytes, size_t off, size_t n);
+void lcpy_drain(void);       /* GIL held: drop what release() callbacks left */
+int lcpy_drain_wanted(void); /* any thread */
+
+/* ---- strings (strings.c); GIL held ---- */
+int lcpy_strings_init(void);
+void lcpy_strings_fini(void);
+PyObject *lcpy_str(const char *p, size_t n);        /* latin-1; new reference */
+PyObject *lcpy_str_cached(const char *p, size_t n); /* the same through the value cache; new reference */
+PyObject *lcpy_port(uint16_t port);                 /* "8000"; new reference */
+/* environ key of a field; new reference, NULL without an exception: the name is dropped ('_' in it). */
+PyObject *lcpy_key(const struct lc_field *);
+
+static inline int
+lcpy_same(PyObject *s, const char *p, size_t n)
+{
+	/* only for strings made by lcpy_str(): always one byte per character */
+	return (size_t)PyUnicode_GET_LENGTH(s) == n && memcmp(PyUnicode_1BYTE_DATA(s), p, n) == 0;
+}
+
+/* ---- environ (environ.c); GIL held ---- */
+int lcpy_environ_init(const struct lcpy_facts *);
+void lcpy_environ_fini(void);
+PyObject *lcpy_environ(const struct lc_req *, PyObject *input); /* input NULL: no body */
+
+/* ---- wsgi.input (input.c); GIL held ---- */
+int lcpy_input_init(void);
+void lcpy_input_fini(void);
+PyObject *lcpy_input_empty(void); /* borrowed */
+PyObject *lcpy_input_new(struct lc_stream *, const struct lc_req *, int shared);
+void lcpy_input_done(PyObject *); /* steals; further reads fail */
+int lcpy_input_error(PyObject *); /* errno of the read that failed (the client is gone, over a limit), 0; takes NULL */
+
+/* ---- wsgi.errors (errors.c) ---- */
+int lcpy_errors_init(void);
+void lcpy_errors_fini(void);
+PyObject *lcpy_errors(void);  /* borrowed */
+void lcpy_errors_flush(void); /* this thread's unfinished line; no GIL needed */
+/* GIL held; takes the exception that is set and logs it under a head line. */
+void lcpy_log_exception(const char *head);
+/* GIL held; takes the exception that is set; its formatted text as bytes (UTF-8), never NULL unless out of memory. */
+PyObject *lcpy_exception_text(void);
+/* A request line for the log: printable, bounded. */
+const char *lcpy_req_line(const struct lc_req *, char *buf, size_t n);
+
+/* ---- start_response and write() (response.c) ---- */
+struct lcpy_resp {
+	PyObject_HEAD vectorcallfunc vectorcall;
+	struct lcpy_writer { /* write(), handed out by start_response; while alive it holds a reference to the whole */
+		PyObject_HEAD vectorcallfunc vectorcall;
+	} writer;
+	struct lc_stream *stream; /* NULL: the request is over */
+	const struct lc_req *req;
+	pthread_t owner;
+	struct lc_head head;
+	int64_t declared; /* Content-Length of the application, -1: none */
+	uint64_t written;
+	uint8_t shared, started, sent, gone, ended, nobody, is_head, full, excess, writer_alive;
+	struct lcpy_resp *next; /* free list */
+};
+int lcpy_resp_init(void);
+void lcpy_resp_fini(void);
+struct lcpy_resp *lcpy_resp_new(struct lc_stream *, const struct lc_req *, int shared);
+void lcpy_resp_done(struct lcpy_resp *); /* steals */
+/* Outcomes of these: 0 ok, 1 the client is gone (nothing is set), -1 an exception is set. */
+int lcpy_resp_head(struct lcpy_resp *, int64_t length);   /* length: used when the application declared none */
+int lcpy_resp_chunk(struct lcpy_resp *, PyObject *bytes); /* sends the head first when need be */
+int lcpy_resp_list(struct lcpy_resp *, PyObject *seq);    /* exact list or tuple, ends the response */
+int lcpy_resp_end(struct lcpy_resp *);                    /* exhaustion */
+
+#endif

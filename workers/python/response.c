@@ -1,0 +1,802 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * workers/python/response.c - start_response(), write(), and the bytes of a response.
+ *
+ * One object per call embeds both callables; it is reused for the next call when nobody else kept a reference, else it
+ * is cut off from its stream and fails from then on.  start_response() checks and copies the head into the stream's
+ * arena at once (one allocation), so the application may do with its list what it likes; the head is only *sent* with
+ * the first byte of the body or at its end, so that an error before that can still replace it (PEP 3333, exc_info).
+ *
+ * What an application may not do is refused with an exception in its own frame: control characters in names, values or
+ * the status (response splitting), characters outside latin-1, hop-by-hop fields, a Content-Length that is no number.
+ */
+#include "lcpy.h"
+
+#include <structmember.h>
+
+#define NNAMES 64u
+#define NSPARE 32u
+#define NSLICES 16u
+#define MAXFIELDS 1000u /* the arena holds less than that, mostly */
+
+#define N_HOP 1u
+#define N_LENGTH 2u
+
+/* Names of fields are mostly the same few interned strings: what is known about each, by identity. */
+static struct known {
+	PyObject *name; /* strong */
+	uint16_t token, flags;
+} known[NNAMES];
+
+static PyTypeObject *resp_type, *writer_type;
+static struct lcpy_resp *spare;
+static uint32_t nspare;
+
+static const uint8_t tchar[256] = {
+    ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1,         ['&'] = 1,         ['\''] = 1,
+    ['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1,         ['^'] = 1,         ['_'] = 1,
+    ['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
+};
+
+static inline int
+is_latin1(PyObject *s)
+{
+#if PY_VERSION_HEX < 0x030c0000
+	if (PyUnicode_READY(s) < 0) {
+		PyErr_Clear();
+		return 0;
+	}
+#endif
+	return PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND;
+}
+
+/* A control character other than a tab? */
+static int
+has_control(const uint8_t *p, size_t n)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
+
+	while (n >= 8) {
+		uint64_t v, del;
+
+		memcpy(&v, p, 8);
+		del = v ^ ones * 0x7f;
+		if ((((v - ones * 0x20) & ~v) | ((del - ones) & ~del)) & high)
+			break; /* one of these eight, or a false alarm: look closely */
+		p += 8;
+		n -= 8;
+	}
+	for (size_t i = 0; i < n; i++)
+		if ((p[i] < 0x20 && p[i] != '\t') || p[i] == 0x7f)
+			return 1;
+	return 0;
+}
+
+/* What belongs to one connection and not to a message (RFC 9110 7.6.1, RFC 2616 13.5.1). */
+static int
+is_hop_by_hop(uint16_t token, const char *p, size_t n)
+{
+	static const char *const others[] = {"trailers", "proxy-connection", "keep-alive", "proxy-authenticate",
+					     "proxy-authorization"};
+
+	switch (token) {
+	case LC_TOK_CONNECTION:
+	case LC_TOK_KEEP_ALIVE:
+	case LC_TOK_PROXY_AUTHENTICATE:
+	case LC_TOK_PROXY_AUTHORIZATION:
+	case LC_TOK_PROXY_CONNECTION:
+	case LC_TOK_TE:
+	case LC_TOK_TRAILER:
+	case LC_TOK_TRANSFER_ENCODING:
+	case LC_TOK_UPGRADE:
+		return 1;
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (strlen(others[i]) == n && strncasecmp(others[i], p, n) == 0)
+			return 1;
+	return 0;
+}
+
+/* Looks at a field name; 0, or -1 with an exception. */
+static int
+check_name(PyObject *name, uint16_t *ret_token, uint16_t *ret_flags)
+{
+	struct known *k = &known[((uintptr_t)name >> 4) % NNAMES];
+	uint16_t token, flags = 0;
+	const uint8_t *p;
+	size_t n;
+
+	if (k->name == name) {
+		*ret_token = k->token;
+		*ret_flags = k->flags;
+		return 0;
+	}
+	if (!is_latin1(name))
+		goto bad;
+	p = PyUnicode_1BYTE_DATA(name);
+	n = (size_t)PyUnicode_GET_LENGTH(name);
+	if (!n)
+		goto bad;
+	for (size_t i = 0; i < n; i++)
+		if (!tchar[p[i]])
+			goto bad;
+	token = lcpy.wk->token((const char *)p, n);
+	if (is_hop_by_hop(token, (const char *)p, n)) {
+		PyErr_Format(PyExc_ValueError, "start_response: %R is a hop-by-hop header, the server's own business",
+			     name);
+		return -1;
+	}
+	if (token == LC_TOK_CONTENT_LENGTH)
+		flags |= N_LENGTH;
+	if (PyUnicode_CHECK_INTERNED(name)) {
+		PyObject *old = k->name;
+
+		k->name = Py_NewRef(name);
+		k->token = token;
+		k->flags = flags;
+		Py_XDECREF(old);
+	}
+	*ret_token = token;
+	*ret_flags = flags;
+	return 0;
+bad:
+	PyErr_Format(PyExc_ValueError, "start_response: %R is not a header name", name);
+	return -1;
+}
+
+static int
+parse_length(PyObject *value, int64_t *ret)
+{
+	const uint8_t *p = PyUnicode_1BYTE_DATA(value);
+	Py_ssize_t n = PyUnicode_GET_LENGTH(value);
+	int64_t v = 0;
+
+	if (n == 0 || n > 18)
+		goto bad;
+	for (Py_ssize_t i = 0; i < n; i++) {
+		if (p[i] < '0' || p[i] > '9')
+			goto bad;
+		v = v * 10 + (p[i] - '0');
+	}
+	if (*ret >= 0 && *ret != v)
+		goto bad;
+	*ret = v;
+	return 0;
+bad:
+	PyErr_Format(PyExc_ValueError, "start_response: Content-Length %R is not one number of bytes", value);
+	return -1;
+}
+
+/* One header tuple; adds to *bytes.  0, or -1 with an exception. */
+static int
+check_field(PyObject *item, uint16_t *token, uint16_t *flags, size_t *bytes, int64_t *length)
+{
+	PyObject *name, *value;
+
+	if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(item, 0)) ||
+	    !PyUnicode_Check(PyTuple_GET_ITEM(item, 1))) {
+		PyErr_Format(PyExc_TypeError, "start_response: headers are (str, str) tuples, not %.200R", item);
+		return -1;
+	}
+	name = PyTuple_GET_ITEM(item, 0);
+	value = PyTuple_GET_ITEM(item, 1);
+	if (check_name(name, token, flags) < 0)
+		return -1;
+	if (!is_latin1(value)) {
+		PyErr_Format(PyExc_ValueError, "start_response: the value of header %R has characters outside latin-1",
+			     name);
+		return -1;
+	}
+	if (has_control(PyUnicode_1BYTE_DATA(value), (size_t)PyUnicode_GET_LENGTH(value))) {
+		PyErr_Format(PyExc_ValueError, "start_response: the value of header %R has control characters", name);
+		return -1;
+	}
+	if (*flags & N_LENGTH && parse_length(value, length) < 0)
+		return -1;
+	*bytes += (size_t)PyUnicode_GET_LENGTH(name) + (size_t)PyUnicode_GET_LENGTH(value);
+	return 0;
+}
+
+static int
+check_status(PyObject *status, uint32_t *ret_code, struct lc_str *ret_reason)
+{
+	const uint8_t *p;
+	size_t n;
+
+	if (!PyUnicode_Check(status)) {
+		PyErr_Format(PyExc_TypeError, "start_response: the status is a str, not %.100s",
+			     Py_TYPE(status)->tp_name);
+		return -1;
+	}
+	if (!is_latin1(status))
+		goto bad;
+	p = PyUnicode_1BYTE_DATA(status);
+	n = (size_t)PyUnicode_GET_LENGTH(status);
+	if (n == 6 && memcmp(p, "200 OK", 6) == 0) {
+		*ret_code = 200;
+		*ret_reason = (struct lc_str){NULL, 0};
+		return 0;
+	}
+	if (n < 3 || p[0] < '2' || p[0] > '9' || p[1] < '0' || p[1] > '9' || p[2] < '0' || p[2] > '9')
+		goto bad;
+	if ((n > 3 && p[3] != ' ') || has_control(p, n))
+		goto bad;
+	*ret_code = (uint32_t)((p[0] - '0') * 100 + (p[1] - '0') * 10 + (p[2] - '0'));
+	*ret_reason = n > 4 ? (struct lc_str){(const char *)p + 4, n - 4} : (struct lc_str){NULL, 0};
+	return 0;
+bad:
+	PyErr_Format(PyExc_ValueError, "start_response: %.200R is not a status like '200 OK' (200 to 999)", status);
+	return -1;
+}
+
+static inline char *
+copy_str(struct lc_str *to, char *at, PyObject *s, int trim)
+{
+	const char *p = (const char *)PyUnicode_1BYTE_DATA(s);
+	size_t n = (size_t)PyUnicode_GET_LENGTH(s);
+
+	if (trim) {
+		while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+			n--;
+		while (n && (*p == ' ' || *p == '\t'))
+			p++, n--;
+	}
+	memcpy(at, p, n);
+	*to = (struct lc_str){at, n};
+	return at + n;
+}
+
+/* Checks and copies the head.  Runs no Python code, so the list stays as it is meanwhile. */
+static int
+set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
+{
+	struct {
+		uint16_t token, flags;
+	} small[32], *what = small;
+	Py_ssize_t n;
+	struct lc_field *f;
+	struct lc_str reason;
+	uint32_t code, k = 0;
+	size_t bytes;
+	int64_t length = -1;
+	char *at;
+	int rc = -1;
+
+	if (check_status(status, &code, &reason) < 0)
+		return -1;
+	if (!PyList_Check(headers)) {
+		PyErr_Format(PyExc_TypeError, "start_response: headers are a list of tuples, not %.100s",
+			     Py_TYPE(headers)->tp_name);
+		return -1;
+	}
+	n = PyList_GET_SIZE(headers);
+	if (n > (Py_ssize_t)MAXFIELDS) {
+		PyErr_SetString(PyExc_ValueError, "start_response: too many headers");
+		return -1;
+	}
+	if (n > (Py_ssize_t)(sizeof(small) / sizeof(small[0]))) {
+		what = malloc((size_t)n * sizeof(*what));
+		if (!what) {
+			PyErr_NoMemory();
+			return -1;
+		}
+	}
+	bytes = reason.n;
+	for (Py_ssize_t i = 0; i < n; i++)
+		if (check_field(PyList_GET_ITEM(headers, i), &what[i].token, &what[i].flags, &bytes, &length) < 0)
+			goto out;
+	f = lcpy.st->alloc(c->stream, (size_t)n * sizeof(*f) + bytes + 1);
+	if (!f) {
+		PyErr_SetString(PyExc_ValueError, "start_response: the headers are too large");
+		goto out;
+	}
+	at = (char *)(f + n);
+	for (Py_ssize_t i = 0; i < n; i++) {
+		PyObject *t = PyList_GET_ITEM(headers, i);
+
+		if (what[i].flags & N_LENGTH)
+			continue; /* goes as head.length */
+		at = copy_str(&f[k].name, at, PyTuple_GET_ITEM(t, 0), 0);
+		at = copy_str(&f[k].value, at, PyTuple_GET_ITEM(t, 1), 1);
+		f[k].token = what[i].token;
+		f[k].flags = 0;
+		f[k].pad = 0;
+		k++;
+	}
+	if (reason.n) {
+		memcpy(at, reason.p, reason.n);
+		reason.p = at;
+	}
+	c->head.status = code;
+	c->head.nfields = k;
+	c->head.fields = f;
+	c->head.reason = reason;
+	c->declared = length;
+	c->nobody = c->is_head || code == 204 || code == 304;
+	c->started = 1;
+	rc = 0;
+out:
+	if (what != small)
+		free(what);
+	return rc;
+}
+
+/* Positional arguments, or by their usual names. */
+static int
+start_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject *ret[3])
+{
+	static const char *const names[] = {"status", "headers", "exc_info", "response_headers"};
+	Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+
+	if (nargs > 3)
+		goto bad;
+	for (Py_ssize_t i = 0; i < nargs; i++)
+		ret[i] = args[i];
+	for (Py_ssize_t i = 0; i < nkw; i++) {
+		int at = -1;
+
+		for (int j = 0; j < 4; j++)
+			if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), names[j]) == 0)
+				at = j == 3 ? 1 : j;
+		if (at < 0 || ret[at])
+			goto bad;
+		ret[at] = args[nargs + i];
+	}
+	if (ret[0] && ret[1])
+		return 0;
+bad:
+	PyErr_SetString(PyExc_TypeError, "the arguments are start_response(status, headers, exc_info=None)");
+	return -1;
+}
+
+/* raise exc_info[1].with_traceback(exc_info[2]) */
+static void
+raise_again(PyObject *exc_info)
+{
+	PyObject *value = PyTuple_GET_ITEM(exc_info, 1), *tb = PyTuple_GET_ITEM(exc_info, 2);
+
+	if (!PyExceptionInstance_Check(value)) {
+		PyErr_SetString(PyExc_TypeError, "start_response: exc_info[1] is not an exception");
+		return;
+	}
+	if (PyTraceBack_Check(tb) || tb == Py_None)
+		PyException_SetTraceback(value, tb);
+	PyErr_SetObject((PyObject *)Py_TYPE(value), value);
+}
+
+static PyObject *write_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+static PyObject *
+start_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+	struct lcpy_resp *c = (struct lcpy_resp *)self;
+	Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+	PyObject *a[3] = {NULL, NULL, NULL};
+
+	if (nargs == 2 && !kwnames) {
+		a[0] = args[0];
+		a[1] = args[1];
+	} else if (start_args(args, nargs, kwnames, a) < 0) {
+		return NULL;
+	}
+	if (!c->stream) {
+		PyErr_SetString(PyExc_RuntimeError, "start_response() was called after the request had ended");
+		return NULL;
+	}
+	if (a[2] && a[2] != Py_None) {
+		if (!PyTuple_Check(a[2]) || PyTuple_GET_SIZE(a[2]) != 3) {
+			PyErr_SetString(PyExc_TypeError, "start_response: exc_info is a tuple as of sys.exc_info()");
+			return NULL;
+		}
+		if (c->sent) {
+			raise_again(a[2]);
+			return NULL;
+		}
+	} else if (c->started) {
+		PyErr_SetString(PyExc_AssertionError, "start_response() was called a second time without exc_info");
+		return NULL;
+	}
+	if (set_head(c, a[0], a[1]) < 0)
+		return NULL;
+	if (c->writer_alive)
+		return Py_NewRef((PyObject *)&c->writer);
+	PyObject_Init((PyObject *)&c->writer, writer_type);
+	c->writer.vectorcall = write_call;
+	c->writer_alive = 1;
+	Py_INCREF(c);
+	return (PyObject *)&c->writer;
+}
+
+static struct lcpy_resp *
+of_writer(PyObject *w)
+{
+	return (struct lcpy_resp *)((char *)w - offsetof(struct lcpy_resp, writer));
+}
+
+static PyObject *
+write_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+	struct lcpy_resp *c = of_writer(self);
+	int rc;
+
+	if (PyVectorcall_NARGS(nargsf) != 1 || (kwnames && PyTuple_GET_SIZE(kwnames))) {
+		PyErr_SetString(PyExc_TypeError, "write() takes one argument");
+		return NULL;
+	}
+	if (!PyBytes_Check(args[0])) {
+		PyErr_Format(PyExc_TypeError, "write() argument must be bytes, not %.100s", Py_TYPE(args[0])->tp_name);
+		return NULL;
+	}
+	if (!c->stream || c->ended) {
+		PyErr_SetString(PyExc_RuntimeError, "write() was called after the request had ended");
+		return NULL;
+	}
+	if (!c->shared && !pthread_equal(c->owner, pthread_self())) {
+		PyErr_SetString(PyExc_RuntimeError, "write() must be called in the thread that runs the request");
+		return NULL;
+	}
+	rc = lcpy_resp_chunk(c, args[0]);
+	if (rc == 1) {
+		errno = EPIPE;
+		PyErr_SetFromErrno(PyExc_OSError); /* BrokenPipeError */
+	}
+	if (rc)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static void
+writer_dealloc(PyObject *self)
+{
+	struct lcpy_resp *c = of_writer(self);
+	PyTypeObject *type = Py_TYPE(self);
+
+	c->writer_alive = 0;
+	Py_DECREF(type);
+	Py_DECREF(c);
+}
+
+static void
+resp_dealloc(PyObject *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_Free(self);
+	Py_DECREF(type);
+}
+
+/* ---- sending ---- */
+
+/* rc of a stream call that is not an outcome of its own. */
+static int
+failed(struct lcpy_resp *c, int rc)
+{
+	if (rc == -EPIPE || rc == -ECONNRESET) {
+		c->gone = 1;
+		return 1;
+	}
+	errno = -rc;
+	PyErr_SetFromErrno(PyExc_OSError);
+	return -1;
+}
+
+/* The out queue was full: wait for room, without the GIL. */
+static int
+make_room(struct lcpy_resp *c)
+{
+	PyThreadState *ts;
+	int r;
+
+	ts = PyEval_SaveThread();
+	r = lcpy.st->wait(c->stream, LC_EV_WRITE, -1);
+	PyEval_RestoreThread(ts);
+	if (r < 0)
+		return failed(c, r);
+	if (r & LC_EV_ABORT)
+		return failed(c, -EPIPE);
+	c->full = 0;
+	return 0;
+}
+
+int
+lcpy_resp_head(struct lcpy_resp *c, int64_t length)
+{
+	int r;
+
+	if (!c->started) {
+		PyErr_SetString(PyExc_AssertionError, "the application sent a body before it called start_response()");
+		return -1;
+	}
+	c->head.length = c->declared >= 0 ? c->declared : c->nobody && length <= 0 ? -1 : length;
+	if (c->declared < 0 && (c->head.status == 204 || c->head.status == 304))
+		c->head.length = -1;
+	c->sent = 1; /* whatever comes of it: no other head can follow */
+	r = lcpy.st->respond(c->stream, &c->head);
+	return r < 0 ? failed(c, r) : 0;
+}
+
+static int
+put_slices(struct lcpy_resp *c, const struct lc_slice *v, uint32_t n, uint32_t flags)
+{
+	int r = lcpy.st->write(c->stream, v, n, flags);
+
+	if (r < 0)
+		return failed(c, r);
+	c->full = r == 1;
+	return 0;
+}
+
+static int
+make_slice(struct lc_slice *s, PyObject *bytes, size_t n)
+{
+	if (n <= LCPY_SMALL) {
+		*s = (struct lc_slice){
+		    .p = (const uint8_t *)PyBytes_AS_STRING(bytes), .n = n, .fd = -1, .flags = LC_SL_COPY};
+		return 0;
+	}
+	if (lcpy_hold_slice(s, bytes, 0, n) == 0)
+		return 0;
+	PyErr_NoMemory();
+	return -1;
+}
+
+int
+lcpy_resp_chunk(struct lcpy_resp *c, PyObject *bytes)
+{
+	size_t n = (size_t)PyBytes_GET_SIZE(bytes);
+	struct lc_slice s;
+	int rc;
+
+	if (c->gone)
+		return 1;
+	if (!n)
+		return 0;
+	if (!c->sent && (rc = lcpy_resp_head(c, -1)) != 0)
+		return rc;
+	if (c->nobody)
+		return 0;
+	if (c->declared >= 0 && c->written + n > (uint64_t)c->declared) {
+		n = (size_t)((uint64_t)c->declared - c->written);
+		if (!c->excess) {
+			char line[640];
+
+			c->excess = 1;
+			lcpy.wk->log(lcpy.ctx, LC_LOG_WARN,
+				     "the application sends more than its Content-Length of %lld, cut off: %s",
+				     (long long)c->declared, lcpy_req_line(c->req, line, sizeof(line)));
+		}
+		if (!n)
+			return 0;
+	}
+	if (c->full && (rc = make_room(c)) != 0)
+		return rc;
+	if (make_slice(&s, bytes, n) < 0)
+		return -1;
+	c->written += n;
+	return put_slices(c, &s, 1, LC_W_FLUSH);
+}
+
+int
+lcpy_resp_end(struct lcpy_resp *c)
+{
+	int rc;
+
+	if (c->gone)
+		return 1;
+	if (!c->started) {
+		PyErr_SetString(PyExc_AssertionError, "the application returned without calling start_response()");
+		return -1;
+	}
+	if (!c->sent && (rc = lcpy_resp_head(c, 0)) != 0)
+		return rc;
+	c->ended = 1;
+	if (!c->nobody && c->head.length >= 0 && c->written < (uint64_t)c->head.length) {
+		char line[640];
+
+		lcpy.wk->log(lcpy.ctx, LC_LOG_ERROR,
+			     "the application sent %llu bytes where its Content-Length is %lld: %s",
+			     (unsigned long long)c->written, (long long)c->head.length,
+			     lcpy_req_line(c->req, line, sizeof(line)));
+		lcpy.st->reset(c->stream, LC_RSN_APP_ERROR);
+		return 0;
+	}
+	rc = lcpy.st->finish(c->stream, NULL, 0);
+	return rc < 0 ? failed(c, rc) : 0;
+}
+
+static int
+not_bytes(PyObject *item)
+{
+	PyErr_Format(PyExc_TypeError, "the application's body must be bytes, it has %.100s", Py_TYPE(item)->tp_name);
+	return -1;
+}
+
+static inline PyObject *
+seq_item(PyObject *seq, Py_ssize_t i)
+{
+	return PyList_CheckExact(seq) ? PyList_GET_ITEM(seq, i) : PyTuple_GET_ITEM(seq, i);
+}
+
+static int
+list_by_chunks(struct lcpy_resp *c, PyObject *seq)
+{
+	for (Py_ssize_t i = 0; i < Py_SIZE(seq) && !c->excess; i++) {
+		PyObject *item = Py_NewRef(seq_item(seq, i));
+		int rc = PyBytes_Check(item) ? lcpy_resp_chunk(c, item) : not_bytes(item);
+
+		Py_DECREF(item);
+		if (rc)
+			return rc;
+		if (c->nobody && c->sent)
+			break;
+	}
+	return lcpy_resp_end(c);
+}
+
+int
+lcpy_resp_list(struct lcpy_resp *c, PyObject *seq)
+{
+	struct lc_slice v[NSLICES];
+	Py_ssize_t len = Py_SIZE(seq), i;
+	uint64_t total = 0;
+	uint32_t n = 0;
+	int rc;
+
+	if (c->gone)
+		return 1;
+	for (i = 0; i < len; i++) {
+		PyObject *item = seq_item(seq, i);
+
+		if (!PyBytes_Check(item))
+			return not_bytes(item);
+		total += (uint64_t)PyBytes_GET_SIZE(item);
+	}
+	if (c->sent || (c->declared >= 0 && (uint64_t)c->declared != total))
+		return list_by_chunks(c, seq); /* write() was used, or the length is wrong */
+	rc = lcpy_resp_head(c, (int64_t)total);
+	if (rc)
+		return rc;
+	if (c->nobody)
+		return lcpy_resp_end(c);
+	/* Only make_room() lets other threads in, who may change the list; `written` has the last word. */
+	for (i = 0; i < Py_SIZE(seq); i++) {
+		PyObject *item = seq_item(seq, i);
+		size_t k;
+
+		if (!PyBytes_Check(item)) {
+			rc = not_bytes(item);
+			goto fail;
+		}
+		k = (size_t)PyBytes_GET_SIZE(item);
+		if (!k)
+			continue;
+		if (c->written + k > total)
+			break;
+		if (make_slice(&v[n], item, k) < 0) {
+			rc = -1;
+			goto fail;
+		}
+		n++;
+		c->written += k;
+		if (n == NSLICES && c->written < total) {
+			rc = put_slices(c, v, n, LC_W_FLUSH);
+			n = 0;
+			if (rc || (c->full && (rc = make_room(c)) != 0))
+				return rc;
+		}
+	}
+	if (c->written == total && n) {
+		c->ended = 1;
+		return put_slices(c, v, n, LC_W_FIN);
+	}
+	if (n && (rc = put_slices(c, v, n, 0)) != 0)
+		return rc;
+	return lcpy_resp_end(c);
+fail:
+	for (uint32_t j = 0; j < n; j++)
+		if (v[j].release)
+			v[j].release(v[j].arg);
+	return rc;
+}
+
+/* ---- life ---- */
+
+struct lcpy_resp *
+lcpy_resp_new(struct lc_stream *s, const struct lc_req *req, int shared)
+{
+	struct lcpy_resp *c = spare;
+
+	if (c) {
+		spare = c->next;
+		nspare--;
+	} else {
+		c = PyObject_New(struct lcpy_resp, resp_type);
+		if (!c)
+			return NULL;
+		c->vectorcall = start_call;
+		c->writer_alive = 0;
+	}
+	c->stream = s;
+	c->req = req;
+	c->owner = pthread_self();
+	c->head = (struct lc_head){.size = sizeof(c->head)};
+	c->declared = -1;
+	c->written = 0;
+	c->shared = (uint8_t)shared;
+	c->started = c->sent = c->gone = c->ended = c->nobody = c->full = c->excess = 0;
+	c->is_head = req->method.n == 4 && memcmp(req->method.p, "HEAD", 4) == 0;
+	return c;
+}
+
+void
+lcpy_resp_done(struct lcpy_resp *c)
+{
+	c->stream = NULL;
+	c->req = NULL;
+	if (Py_REFCNT(c) == 1 && nspare < NSPARE) {
+		c->next = spare;
+		spare = c;
+		nspare++;
+		return;
+	}
+	Py_DECREF(c);
+}
+
+static PyMemberDef resp_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct lcpy_resp, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot resp_slots[] = {
+    {Py_tp_dealloc, resp_dealloc},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, resp_members},
+    {Py_tp_doc, "start_response(status, headers, exc_info=None) of one request (PEP 3333)."},
+    {0, NULL},
+};
+static PyType_Spec resp_spec = {
+    .name = "licorne.StartResponse",
+    .basicsize = sizeof(struct lcpy_resp),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_VECTORCALL,
+    .slots = resp_slots,
+};
+static PyMemberDef writer_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct lcpy_writer, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot writer_slots[] = {
+    {Py_tp_dealloc, writer_dealloc},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, writer_members},
+    {Py_tp_doc, "write(bytes) of one request (PEP 3333)."},
+    {0, NULL},
+};
+static PyType_Spec writer_spec = {
+    .name = "licorne.Write",
+    .basicsize = sizeof(struct lcpy_writer),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_VECTORCALL,
+    .slots = writer_slots,
+};
+
+int
+lcpy_resp_init(void)
+{
+	resp_type = (PyTypeObject *)PyType_FromSpec(&resp_spec);
+	writer_type = (PyTypeObject *)PyType_FromSpec(&writer_spec);
+	return resp_type && writer_type ? 0 : -ENOMEM;
+}
+
+void
+lcpy_resp_fini(void)
+{
+	struct lcpy_resp *c;
+
+	while ((c = spare)) {
+		spare = c->next;
+		Py_DECREF(c);
+	}
+	nspare = 0;
+	for (uint32_t i = 0; i < NNAMES; i++)
+		Py_CLEAR(known[i].name);
+	Py_CLEAR(resp_type);
+	Py_CLEAR(writer_type);
+}
