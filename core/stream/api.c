@@ -130,7 +130,7 @@ api_respond(struct lc_stream *s, const struct lc_head *h)
 		s->head = *h;
 		s->responded = 1;
 	} else {
-		struct lc_hnode *hn = lc__alloc(s, sizeof(*hn));
+		struct lc_hnode *hn = lc__arena(s, sizeof(*hn));
 		if (!hn) {
 			lc__unlock(s);
 			return -ENOMEM;
@@ -161,7 +161,7 @@ push_slice(struct lc_stream *s, const struct lc_slice *sl)
 		} else {
 			const uint8_t *data = NULL;
 			if (s->out_small < 2 && sl->n <= 2048) {
-				uint8_t *p = lc__alloc(s, sl->n);
+				uint8_t *p = lc__arena(s, sl->n);
 				if (p) {
 					o = &s->onode[s->out_small++];
 					o->heap = o->cap = 0;

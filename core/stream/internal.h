@@ -22,6 +22,6 @@ lc__unlock(struct lc_stream *s)
 		pthread_mutex_unlock(&s->mu);
 }
 
-void *lc__alloc(struct lc_stream *, size_t n); /* locked */
+void *lc__arena(struct lc_stream *, size_t n); /* locked */
 
 #endif

@@ -110,7 +110,7 @@ lc_streams_done(struct lc_streams *pool)
 /* ---- arena ---- */
 
 void *
-lc__alloc(struct lc_stream *s, size_t n)
+lc__arena(struct lc_stream *s, size_t n)
 {
 	uint8_t *p = s->ap;
 
@@ -143,7 +143,7 @@ void *
 lc_stream_alloc(struct lc_stream *s, size_t n)
 {
 	lc__lock(s);
-	void *p = lc__alloc(s, n);
+	void *p = lc__arena(s, n);
 	lc__unlock(s);
 	return p;
 }
@@ -266,7 +266,7 @@ lc_stream_in(struct lc_stream *s, const uint8_t *p, size_t n)
 		size_t cap = left;
 		if (!s->in_small && left <= 1024) { /* the usual form or JSON body: no malloc */
 			s->in_small = 1;
-			b = lc__alloc(s, sizeof(*b) + left);
+			b = lc__arena(s, sizeof(*b) + left);
 			if (b)
 				b->heap = 0;
 		}
