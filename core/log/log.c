@@ -23,7 +23,7 @@
 
 static char log_role[64] = "licorne";
 static _Atomic int log_level = LC_LOG_NOTICE;
-static int log_plain;
+static int log_plain, log_mirror = -1;
 
 static const char *const level_names[] = {
     [LC_LOG_CRIT] = "crit",     [LC_LOG_ERROR] = "error", [LC_LOG_WARN] = "warn",
@@ -48,6 +48,12 @@ lc_log_plain(int on)
 	log_plain = on;
 }
 
+void
+lc_log_mirror(int fd)
+{
+	log_mirror = fd;
+}
+
 int
 lc_log_level_parse(const char *name)
 {
@@ -64,10 +70,10 @@ lc_log_enabled(int level)
 }
 
 static void
-write_all(const char *p, size_t n)
+write_all(int fd, const char *p, size_t n)
 {
 	while (n > 0) {
-		ssize_t w = write(STDERR_FILENO, p, n);
+		ssize_t w = write(fd, p, n);
 
 		if (w < 0 && errno == EINTR)
 			continue;
@@ -76,6 +82,14 @@ write_all(const char *p, size_t n)
 		p += w;
 		n -= (size_t)w;
 	}
+}
+
+static void
+put(int level, const char *p, size_t n)
+{
+	write_all(STDERR_FILENO, p, n);
+	if (log_mirror >= 0 && level <= LC_LOG_WARN)
+		write_all(log_mirror, p, n);
 }
 
 /* Length of the printable UTF-8 sequence at p, 0 when there is none: C0, DEL, C1, overlong forms and surrogates. */
@@ -180,7 +194,7 @@ lc_logv(int level, const char *fmt, va_list ap)
 			o += escape(line + o, sizeof(line) - o - 1, raw,
 				    (size_t)k < sizeof(raw) ? (size_t)k : sizeof(raw) - 1);
 		line[o++] = '\n';
-		write_all(line, o);
+		put(level, line, o);
 	}
 	errno = saved;
 }
@@ -226,7 +240,7 @@ lc_log_text(int level, const char *head, const char *text, size_t n)
 			buf[o++] = '\n';
 			i += len + 1;
 		}
-		write_all(buf, o);
+		put(level, buf, o);
 		free(buf);
 	}
 	errno = saved;

@@ -14,7 +14,10 @@
 /* "arbiter", "worker web/0"; copied, printed with the pid in each line. */
 void lc_log_role(const char *role);
 void lc_log_level(int level); /* LC_LOG_*: what is less severe is dropped */
-void lc_log_plain(int on);   /* 1: "licorne: text" alone, for a command line before it serves */
+void lc_log_plain(int on);    /* 1: "licorne: text" alone, for a command line before it serves */
+/* Warnings and worse go to this fd as well: a terminal, while the error log is a file and nothing serves yet.  -1: no.
+ */
+void lc_log_mirror(int fd);
 int lc_log_level_parse(const char *name); /* "debug" .. "crit" -> LC_LOG_*, or -EINVAL */
 int lc_log_enabled(int level);
 /* Any thread; keeps errno.  At most 8 KiB a line; longer text goes through lc_log_text(). */

@@ -32,11 +32,12 @@ struct lc_ctl_beat {
 	uint32_t inflight, conns;
 };
 struct lc_ctl_ops {
-	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish, then exit 0 */
+	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish within that many ms from now, exit 0 */
 	void (*stop)(void *arg);                       /* exit now */
 	void (*lost)(void *arg);                       /* the arbiter is gone: as drain, listeners closed at once */
 };
 
+/* Close-on-exec from here.  lc_ctl_setup() also sets this process's log level: the arbiter says it. */
 int lc_ctl_open(struct lc_ctl **ret, int fd, const char *role);
 int lc_ctl_setup(struct lc_ctl *, const struct lc_ctl_setup **ret); /* waits for GO; valid until lc_ctl_close() */
 int lc_ctl_fd(const struct lc_ctl *);

@@ -128,6 +128,15 @@ test_text_hostile(void **state)
 }
 
 static void
+test_plain(void **state)
+{
+	lc_log_plain(1);
+	lc_log(LC_LOG_ERROR, "no such file\n");
+	lc_log_plain(0);
+	assert_string_equal(collect(), "licorne: no such file\\n\n");
+}
+
+static void
 test_levels(void **state)
 {
 	assert_int_equal(lc_log_level_parse("debug"), LC_LOG_DEBUG);
@@ -147,6 +156,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(test_long, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_text, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_text_hostile, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_plain, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_levels, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/arbiter/checker.c - the short-lived role that checks a whole configuration with its modules loaded.
+ *
+ * Arguments (after "--role checker"): --file PATH, or --name NAME and the text on fd 3; --prefix P, --globals TEXT,
+ * --dump to print the effective configuration.  Mistakes go to standard error, all of them; the exit status says
+ * whether there were any.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arbiter/arbiter.h"
+#include "config/conf.h"
+#include "log/log.h"
+#include "module/loader.h"
+#include "net/server.h"
+
+int
+lc_checker_main(int argc, char **argv)
+{
+	static const struct option longs[] = {
+	    {"file", required_argument, NULL, 'f'},   {"name", required_argument, NULL, 'n'},
+	    {"prefix", required_argument, NULL, 'p'}, {"globals", required_argument, NULL, 'g'},
+	    {"dump", no_argument, NULL, 'd'},         {NULL, 0, NULL, 0},
+	};
+	struct lc_conf_opts o = {.load_module = lc_mod_conf_load, .whose = lc_mod_conf_whose};
+	const char *file = NULL, *name = "configuration";
+	struct lc_err *err = lc_err_new();
+	struct lc_conf *conf = NULL;
+	int c, r, dump = 0, status = LC_EXIT_CONFIG;
+
+	lc_log_role("checker");
+	lc_log_plain(1);
+	if (!err)
+		return status;
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 'f':
+			file = optarg;
+			break;
+		case 'n':
+			name = optarg;
+			break;
+		case 'p':
+			o.prefix = optarg;
+			break;
+		case 'g':
+			o.globals = optarg;
+			break;
+		case 'd':
+			dump = 1;
+			break;
+		default:
+			return LC_EXIT_USAGE;
+		}
+	}
+	lc_srv_register_tables();
+	if (file) {
+		o.use_env = 1;
+		r = lc_conf_load(&conf, file, &o, err);
+	} else {
+		struct stat st;
+		const char *text;
+
+		if (fstat(3, &st) < 0 || st.st_size < 0) {
+			lc_log(LC_LOG_CRIT, "no configuration on fd 3: %m");
+			return status;
+		}
+		text = st.st_size ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, 3, 0) : "";
+		if (text == MAP_FAILED) {
+			lc_log(LC_LOG_CRIT, "cannot read the configuration: %m");
+			return status;
+		}
+		r = lc_conf_parse(&conf, text, (size_t)st.st_size, name, &o, err);
+	}
+	if (lc_err_count(err))
+		fputs(lc_err_text(err), stderr);
+	if (r == 0)
+		status = LC_EXIT_OK;
+	if (r == 0 && dump) {
+		char *text = lc_conf_dump(conf);
+
+		if (text)
+			fputs(text, stdout);
+		free(text);
+	}
+	if (fflush(stdout) != 0)
+		status = LC_EXIT_CONFIG;
+	lc_conf_free(conf);
+	lc_err_free(err);
+	return status;
+}

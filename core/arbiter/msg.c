@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/arbiter/msg.c - the table of messages.  The arbiter and its children compile the same rows.
+ */
+#include "arbiter/msg.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define LIVE (LC_PS_BIT(LC_PS_STARTING) | LC_PS_BIT(LC_PS_READY) | LC_PS_BIT(LC_PS_DRAINING) | LC_PS_BIT(LC_PS_EXITING))
+#define BOTH (LC_WS_SETUP | LC_WS_RUNNING)
+
+/* What was sent before the receiver's order arrived is legal: READY and the like while it is DRAINING or EXITING. */
+static const struct lc_msg_row rows[] = {
+    {LCIMSG_TYPE_HELLO, LC_ROLE_WORKER, 0, LC_PS_BIT(LC_PS_SPAWNING) | LC_PS_BIT(LC_PS_EXITING), 20, 256, "HELLO"},
+    {LCIMSG_TYPE_HELLO, LC_ROLE_ARBITER, 0, LC_WS_SETUP, 20, 256, "HELLO"},
+    {LC_MSG_CONFIG, LC_ROLE_ARBITER, 1, LC_WS_SETUP, 8 + 21 + 5, 8 + 21 + 5 + 4096, "CONFIG"},
+    {LC_MSG_LISTEN, LC_ROLE_ARBITER, 1, LC_WS_SETUP, 4 + 5, 4 + 5 + 256, "LISTEN"},
+    {LC_MSG_ACCESSLOG, LC_ROLE_ARBITER, 1, LC_WS_SETUP, 0, 0, "ACCESSLOG"},
+    {LC_MSG_GO, LC_ROLE_ARBITER, 0, LC_WS_SETUP, 0, 0, "GO"},
+    {LC_MSG_DRAIN, LC_ROLE_ARBITER, 0, BOTH, 8, 8, "DRAIN"},
+    {LC_MSG_STOP, LC_ROLE_ARBITER, 0, BOTH, 0, 0, "STOP"},
+    {LC_MSG_READY, LC_ROLE_WORKER, 0, LIVE & ~LC_PS_BIT(LC_PS_READY), 0, 0, "READY"},
+    {LC_MSG_HEARTBEAT, LC_ROLE_WORKER, 0, LIVE & ~LC_PS_BIT(LC_PS_STARTING), 24, 24, "HEARTBEAT"},
+    {LC_MSG_BOOT_FAILED, LC_ROLE_WORKER, 0, LIVE & ~LC_PS_BIT(LC_PS_READY), 0, LC_BOOT_TEXT_MAX, "BOOT_FAILED"},
+};
+
+const struct lc_msg_row *
+lc_msg_row(uint16_t type)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].type == type)
+			return &rows[i];
+	return NULL;
+}
+
+int
+lc_msg_check(const lcimsg_msg *m, unsigned from, unsigned when, char *why, size_t whysize)
+{
+	const struct lc_msg_row *row = lc_msg_row(lcimsg_type(m));
+	size_t n;
+
+	while (row && row->from != from && row + 1 < rows + sizeof(rows) / sizeof(rows[0]) && row[1].type == row->type)
+		row++;
+	(void)lcimsg_data(m, &n);
+	if (!row)
+		snprintf(why, whysize, "message type 0x%04x is unknown", lcimsg_type(m));
+	else if (row->from != from)
+		snprintf(why, whysize, "message %s is not its to send", row->name);
+	else if (!(row->when & when))
+		snprintf(why, whysize, "message %s at the wrong time", row->name);
+	else if (n < row->min || n > row->max)
+		snprintf(why, whysize, "message %s with %zu bytes (%u to %u are right)", row->name, n, row->min,
+			 row->max);
+	else if (lcimsg_flags(m) & LCIMSG_FDLOST)
+		snprintf(why, whysize, "message %s without its file descriptor (too many are open)", row->name);
+	else if (lcimsg_nfds(m) != row->nfds)
+		snprintf(why, whysize, "message %s with %u file descriptors", row->name, lcimsg_nfds(m));
+	else
+		return 0;
+	return -EPROTO;
+}
+
+const char *
+lc_pstate_name(enum lc_pstate s)
+{
+	static const char *const names[LC_PS_COUNT] = {"EMPTY",    "SPAWNING", "STARTING", "READY",
+						       "DRAINING", "EXITING",  "DEAD",     "BACKOFF"};
+
+	return names[s];
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/arbiter/msg.h - what the arbiter and its children say to each other: one table of typed messages.
+ *
+ * A row says who may send a message, in which state of the receiver's view, how long it is and how many fds it
+ * carries.  Both ends check every message against it before they look inside.  fds flow down only: no row of a child
+ * has any, and the arbiter's channels refuse them before that.
+ */
+#ifndef LC_CORE_ARBITER_MSG_H
+#define LC_CORE_ARBITER_MSG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "imsg/lcimsg.h"
+
+/* Roles, as said in HELLO; a bit set in rows. */
+#define LC_ROLE_ARBITER 1u
+#define LC_ROLE_WORKER 2u
+
+/* States of a process as the arbiter sees it. */
+enum lc_pstate {
+	LC_PS_EMPTY,    /* no process */
+	LC_PS_SPAWNING, /* forked, has not said HELLO */
+	LC_PS_STARTING, /* has its configuration, loads the application */
+	LC_PS_READY,    /* accepts connections */
+	LC_PS_DRAINING, /* was told to finish */
+	LC_PS_EXITING,  /* was told to exit, or is being killed, or closed its channel */
+	LC_PS_DEAD,     /* reaped, its last words read */
+	LC_PS_BACKOFF,  /* waits to be started again */
+	LC_PS_COUNT,
+};
+#define LC_PS_BIT(s) (1u << (s))
+/* States of a worker's own end. */
+#define LC_WS_SETUP 1u
+#define LC_WS_RUNNING 2u
+
+/* Arbiter to worker */
+#define LC_MSG_CONFIG \
+	0x0100u /* sealed text; u32 slot, processes, generation, nlisteners, level; u8 first; str prefix */
+#define LC_MSG_LISTEN 0x0101u    /* fd; u32 index, str name */
+#define LC_MSG_ACCESSLOG 0x0102u /* fd */
+#define LC_MSG_GO 0x0103u
+#define LC_MSG_DRAIN 0x0110u /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */
+#define LC_MSG_STOP 0x0111u
+/* Worker to arbiter */
+#define LC_MSG_READY 0x0200u
+#define LC_MSG_HEARTBEAT 0x0201u   /* u64 requests, accepted; u32 inflight, conns */
+#define LC_MSG_BOOT_FAILED 0x0202u /* text */
+
+#define LC_BOOT_TEXT_MAX (12u << 10)
+
+struct lc_msg_row {
+	uint16_t type;
+	uint8_t from;      /* LC_ROLE_* */
+	uint8_t nfds;      /* exactly */
+	uint32_t when;     /* receiver's view: LC_PS_BIT()s or LC_WS_* */
+	uint32_t min, max; /* bytes of payload */
+	const char *name;
+};
+
+/* NULL: unknown. */
+const struct lc_msg_row *lc_msg_row(uint16_t type);
+/* 0, or -EPROTO and a sentence: may `from` send this message now? */
+int lc_msg_check(const lcimsg_msg *, unsigned from, unsigned when, char *why, size_t whysize);
+const char *lc_pstate_name(enum lc_pstate);
+
+#endif

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/arbiter/proc.c - the table of processes: states, spawning, killing, reaping, deadlines.
+ *
+ *   EMPTY -> SPAWNING -> STARTING -> READY -> DRAINING -> EXITING -> DEAD -> BACKOFF -> EMPTY
+ *                                                 any live state -> EXITING -> DEAD
+ *
+ * A slot is freed when its process is reaped and its channel was read to the end; for a dead process "nothing there" is
+ * the end, since a grandchild that inherited the socket could hold EOF back for ever.  Nothing in here waits.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arbiter/priv.h"
+#include "log/log.h"
+
+static const uint16_t legal[LC_PS_COUNT] = {
+    [LC_PS_EMPTY] = LC_PS_BIT(LC_PS_SPAWNING),
+    [LC_PS_SPAWNING] = LC_PS_BIT(LC_PS_STARTING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
+    [LC_PS_STARTING] =
+	LC_PS_BIT(LC_PS_READY) | LC_PS_BIT(LC_PS_DRAINING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
+    [LC_PS_READY] = LC_PS_BIT(LC_PS_DRAINING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
+    [LC_PS_DRAINING] = LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
+    [LC_PS_EXITING] = LC_PS_BIT(LC_PS_DEAD),
+    [LC_PS_DEAD] = LC_PS_BIT(LC_PS_BACKOFF) | LC_PS_BIT(LC_PS_EMPTY),
+    [LC_PS_BACKOFF] = LC_PS_BIT(LC_PS_EMPTY),
+};
+
+void
+lc__proc_state(struct lc__proc *p, enum lc_pstate to)
+{
+	assert(legal[p->state] & LC_PS_BIT(to)); /* our own bug, whatever the child did */
+	lc_log(LC_LOG_DEBUG, "worker %s/%u (pid %ld): %s -> %s", p->pool->name, p->index, (long)p->pid,
+	       lc_pstate_name(p->state), lc_pstate_name(to));
+	p->state = to;
+}
+
+bool
+lc__proc_live(const struct lc__proc *p)
+{
+	return p->state != LC_PS_EMPTY && p->state != LC_PS_DEAD && p->state != LC_PS_BACKOFF;
+}
+
+struct lc__proc *
+lc__proc_slot(struct lc__arb *a, struct lc__pool *pool, uint32_t index)
+{
+	struct lc__proc **v, *p;
+
+	for (uint32_t i = 0; i < a->nprocs; i++)
+		if (a->procs[i]->pool == pool && a->procs[i]->index == index)
+			return a->procs[i];
+	v = realloc(a->procs, (a->nprocs + 1) * sizeof(*v));
+	if (!v)
+		return NULL;
+	a->procs = v;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return NULL;
+	p->pool = pool;
+	p->index = index;
+	p->id = a->nprocs;
+	p->pidfd = -1;
+	a->procs[a->nprocs++] = p;
+	return p;
+}
+
+/* ---- respawn ---- */
+
+/* 0 for the first failure of what had worked, then MIN, 2 MIN, ... MAX, less up to a quarter so that many do not march
+ * in step. */
+uint32_t
+lc__respawn_delay(uint32_t failures, uint64_t min, uint64_t max, uint32_t rnd)
+{
+	uint64_t d = min;
+
+	if (failures == 0)
+		return 0;
+	while (--failures > 0 && d < max)
+		d *= 2;
+	if (d > max)
+		d = max;
+	d -= d / 4 * (rnd % 1024) / 1024;
+	return d > UINT32_MAX ? UINT32_MAX : (uint32_t)d;
+}
+
+static uint32_t
+rnd(struct lc__arb *a)
+{
+	a->rnd ^= a->rnd << 13;
+	a->rnd ^= a->rnd >> 7;
+	a->rnd ^= a->rnd << 17;
+	return (uint32_t)(a->rnd >> 32);
+}
+
+static void
+close_handles(struct lc__arb *a, struct lc__proc *p)
+{
+	lcimsg_close(p->chan); /* and with it, its place in epoll */
+	p->chan = NULL;
+	if (p->pidfd >= 0)
+		close(p->pidfd);
+	p->pidfd = -1;
+}
+
+/* Start it again, later, or not at all. */
+static void
+decide(struct lc__arb *a, struct lc__proc *p)
+{
+	uint32_t delay;
+
+	if (a->stopping || p->index >= p->pool->target) {
+		lc__proc_state(p, LC_PS_EMPTY);
+		return;
+	}
+	if (p->was_ready && a->now - p->ready_at >= LC__HEALTHY)
+		p->failures = 0;
+	if (!p->was_ready && p->failures == 0)
+		p->failures = 1;
+	delay =
+	    lc__respawn_delay(p->failures, p->pool->conf->respawn_delay.min, p->pool->conf->respawn_delay.max, rnd(a));
+	p->failures++;
+	lc__proc_state(p, LC_PS_BACKOFF);
+	p->deadline = a->now + delay;
+	if (delay == 0)
+		lc__proc_judge(a, p);
+	else
+		lc_log(LC_LOG_NOTICE, "worker %s/%u is started again in %.2f s", p->pool->name, p->index,
+		       delay / 1000.0);
+}
+
+void
+lc__proc_spawn(struct lc__arb *a, struct lc__proc *p)
+{
+	struct lcimsg_opts o = {
+	    .struct_size = sizeof(o), .flags = LCIMSG_OWN_FD, .role = LC_ROLE_ARBITER, .build = "licorne " LC_VERSION};
+	struct lc__child ch = {.role = "worker", .out = -1, .creds = &a->creds, .group = true};
+	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = p->id};
+	char title[160];
+	int sv[2], r;
+
+	lc__proc_state(p, LC_PS_SPAWNING);
+	p->pid = 0;
+	p->spawned_at = p->beat_at = p->tokens_at = a->now;
+	p->ready_at = p->partial_since = 0;
+	p->deadline = a->now + (int64_t)a->main->startup_timeout;
+	p->was_ready = p->reaped = p->chan_eof = p->boot_failed = p->core = p->told = false;
+	p->sig = p->status_code = p->status_sig = 0;
+	p->why[0] = 0;
+	p->tokens = LC__MSG_BURST;
+	memset(&p->beat, 0, sizeof(p->beat));
+
+	r = lcimsg_pair(sv, SOCK_STREAM);
+	if (r < 0)
+		goto fail;
+	r = lcimsg_open(&p->chan, sv[0], &o);
+	if (r < 0) {
+		close(sv[1]);
+		goto fail;
+	}
+	p->ev = EPOLLIN;
+	if (epoll_ctl(a->epfd, EPOLL_CTL_ADD, sv[0], &ev) < 0) {
+		r = -errno;
+		close(sv[1]);
+		goto fail;
+	}
+	snprintf(title, sizeof(title), "licorne: worker %s/%u", p->pool->name, p->index);
+	ch.title = title;
+	ch.fd3 = sv[1];
+	p->pid = lc__child_spawn(&ch);
+	close(sv[1]);
+	if (p->pid < 0) {
+		r = (int)p->pid;
+		p->pid = 0;
+		goto fail;
+	}
+	/* It cannot be another process: as long as we do not reap it, nobody gets its pid. */
+	p->pidfd = pidfd_open(p->pid, 0);
+	lc_log(LC_LOG_INFO, "worker %s/%u started as pid %ld", p->pool->name, p->index, (long)p->pid);
+	lc__peer_write(a, p);
+	return;
+fail:
+	lc_log(LC_LOG_ERROR, "worker %s/%u cannot be started: %s", p->pool->name, p->index, strerror(-r));
+	close_handles(a, p);
+	lc__proc_state(p, LC_PS_DEAD);
+	/* The machine's fault, not the application's: worth another try unless nothing ever ran. */
+	if (!a->stopping && !a->ever_ready && lc__arb_boot_failed(a)) {
+		lc__proc_state(p, LC_PS_EMPTY);
+		return;
+	}
+	decide(a, p);
+}
+
+/* ---- orders ---- */
+
+static void
+signal_to(struct lc__proc *p, int sig)
+{
+	if (p->reaped || p->pid <= 0)
+		return;
+	/* Without pidfds (Linux < 5.3) the pid is as good: it stays taken until we reap it. */
+	if (p->pidfd < 0 || pidfd_send_signal(p->pidfd, sig, NULL, 0) < 0)
+		(void)kill(p->pid, sig);
+	p->sig = sig;
+}
+
+void
+lc__proc_kill(struct lc__arb *a, struct lc__proc *p, int sig, const char *fmt, ...)
+{
+	char name[16];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(p->why, sizeof(p->why), fmt, ap);
+	va_end(ap);
+	lc_log(LC_LOG_ERROR, "worker %s/%u (pid %ld) %s: the arbiter sends %s", p->pool->name, p->index, (long)p->pid,
+	       p->why, lc__signal_name(sig, name));
+	signal_to(p, sig);
+	if (p->state != LC_PS_EXITING)
+		lc__proc_state(p, LC_PS_EXITING);
+	p->deadline = a->now + LC__KILL_GRACE;
+}
+
+static int
+order(struct lc__proc *p, uint16_t type, const void *data, size_t n)
+{
+	struct iovec iov = {(void *)data, n};
+
+	return p->chan ? lcimsg_send(p->chan, type, 0, &iov, 1, NULL, 0, 0) : -EPIPE;
+}
+
+void
+lc__proc_drain(struct lc__arb *a, struct lc__proc *p)
+{
+	int64_t deadline = a->now + (int64_t)a->main->graceful_timeout;
+	uint8_t b[8];
+
+	for (int i = 0; i < 8; i++)
+		b[i] = (uint8_t)((uint64_t)deadline >> 8 * i);
+	switch (p->state) {
+	case LC_PS_BACKOFF:
+		lc__proc_state(p, LC_PS_EMPTY);
+		return;
+	case LC_PS_SPAWNING: /* has done nothing yet */
+		snprintf(p->why, sizeof(p->why), "no longer needed");
+		p->told = true;
+		signal_to(p, SIGKILL);
+		lc__proc_state(p, LC_PS_EXITING);
+		p->deadline = a->now + LC__KILL_GRACE;
+		return;
+	case LC_PS_STARTING: /* no request depends on it: it need not have as long as those that serve */
+		deadline = a->now + LC__KILL_GRACE;
+		break;
+	case LC_PS_READY:
+		break;
+	default:
+		return;
+	}
+	if (order(p, LC_MSG_DRAIN, b, sizeof(b)) < 0)
+		signal_to(p, SIGTERM); /* the same meaning */
+	p->told = true;
+	lc__proc_state(p, LC_PS_DRAINING);
+	p->deadline = deadline;
+	lc__peer_write(a, p);
+}
+
+void
+lc__proc_quit(struct lc__arb *a, struct lc__proc *p)
+{
+	if (p->state == LC_PS_BACKOFF) {
+		lc__proc_state(p, LC_PS_EMPTY);
+		return;
+	}
+	if (!lc__proc_live(p))
+		return;
+	if (p->state == LC_PS_EXITING) { /* asked before, and in a hurry now */
+		signal_to(p, SIGKILL);
+		return;
+	}
+	snprintf(p->why, sizeof(p->why), "quick stop");
+	p->told = true;
+	if (p->state == LC_PS_SPAWNING || order(p, LC_MSG_STOP, NULL, 0) < 0)
+		signal_to(p, SIGKILL);
+	lc__proc_state(p, LC_PS_EXITING);
+	p->deadline = a->now + LC__KILL_GRACE;
+	lc__peer_write(a, p);
+}
+
+/* ---- the dead ---- */
+
+static void
+tell_end(struct lc__arb *a, struct lc__proc *p)
+{
+	char how[128], by[240] = "", name[16];
+	double up = (double)(a->now - p->spawned_at) / 1000.0;
+	int level = LC_LOG_WARN;
+
+	if (p->status_sig)
+		snprintf(how, sizeof(how), "was killed by %s%s", lc__signal_name(p->status_sig, name),
+			 p->core ? " (core dumped)" : "");
+	else
+		snprintf(how, sizeof(how), "exited with status %d", p->status_code);
+	if (p->status_sig && p->sig == p->status_sig)
+		snprintf(by, sizeof(by), ", sent by the arbiter (%s)", p->why);
+	else if (p->status_sig == SIGKILL)
+		snprintf(by, sizeof(by), ", not sent by the arbiter: by a user, or by the kernel for want of memory");
+	else if (p->why[0])
+		snprintf(by, sizeof(by), " (%s)", p->why);
+	if (p->told && (p->sig == p->status_sig || (!p->status_sig && p->status_code == 0)))
+		level = LC_LOG_INFO;
+	else if (p->boot_failed)
+		level = LC_LOG_INFO; /* its text was logged */
+	lc_log(level, "worker %s/%u (pid %ld) %s%s after %.1f s%s", p->pool->name, p->index, (long)p->pid, how, by, up,
+	       p->was_ready || p->boot_failed ? "" : ", before it could serve");
+}
+
+static void
+bury(struct lc__arb *a, struct lc__proc *p, const siginfo_t *si)
+{
+	p->reaped = true;
+	if (si->si_code == CLD_EXITED) {
+		p->status_code = si->si_status;
+	} else {
+		p->status_sig = si->si_status;
+		p->core = si->si_code == CLD_DUMPED;
+	}
+	/* Its last words.  Bounded: a grandchild could go on writing. */
+	lc__peer_read(a, p, 64);
+	close_handles(a, p);
+	lc__proc_state(p, LC_PS_DEAD);
+	tell_end(a, p);
+	if (!p->was_ready && !a->ever_ready && !a->stopping && p->index < p->pool->target && lc__arb_boot_failed(a)) {
+		lc__proc_state(p, LC_PS_EMPTY);
+		return;
+	}
+	decide(a, p);
+}
+
+void
+lc__proc_reap(struct lc__arb *a)
+{
+	for (;;) {
+		siginfo_t si = {0}, gone;
+		struct lc__proc *p = NULL;
+
+		/* Look first: the pid must not be free before the slot knows. */
+		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
+			return;
+		for (uint32_t i = 0; i < a->nprocs; i++)
+			if (a->procs[i]->pid == si.si_pid && lc__proc_live(a->procs[i]))
+				p = a->procs[i];
+		if (p)
+			bury(a, p, &si);
+		else
+			lc_log(LC_LOG_DEBUG, "reaped pid %ld, which is none of ours", (long)si.si_pid);
+		(void)waitid(P_PID, (id_t)si.si_pid, &gone, WEXITED | WNOHANG);
+	}
+}
+
+/* ---- deadlines ---- */
+
+int64_t
+lc__proc_next_deadline(const struct lc__arb *a, const struct lc__proc *p)
+{
+	int64_t d;
+
+	switch (p->state) {
+	case LC_PS_EMPTY:
+	case LC_PS_DEAD:
+		return INT64_MAX;
+	case LC_PS_READY:
+		d = p->beat_at + (int64_t)a->main->heartbeat_timeout;
+		break;
+	default:
+		d = p->deadline;
+	}
+	if (p->partial_since && p->partial_since + LC__PARTIAL_AGE < d)
+		d = p->partial_since + LC__PARTIAL_AGE;
+	return d;
+}
+
+/* The arbiter itself was stopped or starved: nobody is to pay for that. */
+void
+lc__proc_deadlines_push(struct lc__arb *a, int64_t late)
+{
+	for (uint32_t i = 0; i < a->nprocs; i++) {
+		struct lc__proc *p = a->procs[i];
+
+		p->deadline += late;
+		p->beat_at += late;
+		if (p->partial_since)
+			p->partial_since += late;
+	}
+}
+
+void
+lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
+{
+	if (lc__proc_next_deadline(a, p) > a->now)
+		return;
+	if (p->chan) { /* drain before judging */
+		lc__peer_read(a, p, 64);
+		if (lc__proc_next_deadline(a, p) > a->now)
+			return;
+	}
+	if (p->partial_since && p->partial_since + LC__PARTIAL_AGE <= a->now && p->state != LC_PS_EXITING) {
+		lc__proc_kill(a, p, SIGKILL, "left a message unfinished for %.1f s",
+			      (double)(a->now - p->partial_since) / 1000.0);
+		return;
+	}
+	switch (p->state) {
+	case LC_PS_SPAWNING:
+	case LC_PS_STARTING:
+		lc__proc_kill(a, p, SIGABRT, "could not serve within startup_timeout, %.1f s",
+			      (double)a->main->startup_timeout / 1000.0);
+		break;
+	case LC_PS_READY:
+		lc__proc_kill(a, p, SIGABRT,
+			      "gave no sign of life for %.1f s (heartbeat_timeout %.1f s; %u requests were running)",
+			      (double)(a->now - p->beat_at) / 1000.0, (double)a->main->heartbeat_timeout / 1000.0,
+			      p->beat.inflight);
+		break;
+	case LC_PS_DRAINING:
+		if (p->was_ready)
+			lc__proc_kill(a, p, SIGKILL,
+				      "has not finished its requests within graceful_timeout, %.1f s (%u were running)",
+				      (double)a->main->graceful_timeout / 1000.0, p->beat.inflight);
+		else
+			lc__proc_kill(a, p, SIGKILL, "was still starting");
+		break;
+	case LC_PS_EXITING:
+		if (p->sig == SIGKILL) { /* in the kernel, and does not come back */
+			lc_log(LC_LOG_ERROR, "worker %s/%u (pid %ld) does not die of SIGKILL", p->pool->name, p->index,
+			       (long)p->pid);
+			p->deadline = a->now + 30000;
+		} else {
+			lc__proc_kill(a, p, SIGKILL, "%s, and did not exit within %.1f s",
+				      p->sig == SIGABRT ? "was to abort"
+				      : p->told         ? "was to exit"
+							: "closed its channel",
+				      LC__KILL_GRACE / 1000.0);
+		}
+		break;
+	case LC_PS_BACKOFF:
+		lc__proc_state(p, LC_PS_EMPTY);
+		lc__proc_spawn(a, p);
+		break;
+	default:
+		break;
+	}
+}

@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/cli/run.c - `licorne run MODULE:APP`: serve an application without a configuration file.
+ *
+ * It writes the configuration itself, into memory, and goes on as if it had read it from a file; -T shows it.  It loads
+ * whatever protocol modules are installed and knows none by name.  What knows the application's language is a helper
+ * program: it looks at the application and prints directives for the main level, a line "%%", and the pool's worker
+ * block.  Both, and the question which URL to print, are asked of child processes: the arbiter that this process
+ * becomes never loads a module.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arbiter/arbiter.h"
+#include "cli/cli.h"
+#include "config/conf.h"
+#include "log/log.h"
+#include "module/loader.h"
+#include "net/server.h"
+
+#include <licorne/proto.h>
+
+#define MAX_BINDS 64
+#define MAX_WORKERS 1024ul
+#define MAX_THREADS 1024ul
+
+struct run {
+	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log;
+	unsigned nbinds;
+	char port_bind[32];
+	char *scheme;
+	bool show;
+};
+
+static const char usage_line[] = "usage: licorne run MODULE:APP [--bind ADDR]... [--workers N|auto] [--threads N] "
+				 "[--worker NAME]\n"
+				 "                   [--access-log PATH|-|off] [-T]\n";
+
+static const char help[] =
+    "\n"
+    "  MODULE:APP         the application, importable from the current directory\n"
+    "  -b, --bind ADDR    HOST:PORT, PORT or unix:/PATH, may be repeated (127.0.0.1:8000, or 0.0.0.0:$PORT)\n"
+    "  -w, --workers N    worker processes, \"auto\": as many as CPUs ($WEB_CONCURRENCY, or 1)\n"
+    "  -t, --threads N    calls of the application at once in each worker\n"
+    "  -k, --worker NAME  the worker module (the helper chooses)\n"
+    "  --access-log PATH  where a line per request goes: a file, \"-\" the terminal, \"off\" (-)\n"
+    "  -T                 print the configuration that this amounts to, and exit\n"
+    "  -h, --help         print this and exit\n";
+
+static int __attribute__((format(printf, 1, 2))) wrong(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	lc_log_plain(1);
+	lc_logv(LC_LOG_ERROR, fmt, ap);
+	va_end(ap);
+	return LC_EXIT_USAGE;
+}
+
+/* Decimal digits only, no sign, no space. */
+static bool
+number(const char *s, unsigned long min, unsigned long max)
+{
+	size_t n = strlen(s);
+	unsigned long v;
+
+	if (n == 0 || n > 9 || strspn(s, "0123456789") != n)
+		return false;
+	v = strtoul(s, NULL, 10);
+	return v >= min && v <= max;
+}
+
+static int
+not_yet(const char *what, const char *instead)
+{
+	return wrong("%s is not supported yet%s", what, instead);
+}
+
+static int
+parse_options(struct run *r, int argc, char **argv)
+{
+	enum { ACCESS_LOG = 256, CERTFILE, KEYFILE, RELOAD };
+	static const struct option longs[] = {
+	    {"bind", required_argument, NULL, 'b'},
+	    {"workers", required_argument, NULL, 'w'},
+	    {"threads", required_argument, NULL, 't'},
+	    {"worker", required_argument, NULL, 'k'},
+	    {"access-log", required_argument, NULL, ACCESS_LOG},
+	    {"certfile", optional_argument, NULL, CERTFILE},
+	    {"keyfile", optional_argument, NULL, KEYFILE},
+	    {"reload", no_argument, NULL, RELOAD},
+	    {"help", no_argument, NULL, 'h'},
+	    {NULL, 0, NULL, 0},
+	};
+	int c, at;
+
+	opterr = 0;
+	optind = 1;
+	for (;;) {
+		at = optind;
+		c = getopt_long(argc, argv, "-:b:w:t:k:Th", longs, NULL);
+		if (c == -1)
+			break;
+		switch (c) {
+		case 1: /* no option: may stand anywhere */
+			if (r->app)
+				return wrong("run: \"%s\" is one argument too many, expected one MODULE:APP", optarg);
+			r->app = optarg;
+			break;
+		case 'b':
+			if (r->nbinds == MAX_BINDS)
+				return wrong("run: at most %d addresses", MAX_BINDS);
+			r->binds[r->nbinds++] = optarg;
+			break;
+		case 'w':
+			r->workers = optarg;
+			break;
+		case 't':
+			r->threads = optarg;
+			break;
+		case 'k':
+			r->worker = optarg;
+			break;
+		case ACCESS_LOG:
+			r->access_log = optarg;
+			break;
+		case CERTFILE:
+			return not_yet("--certfile",
+				       ": this version of licorne speaks no TLS, put a proxy in front that does");
+		case KEYFILE:
+			return not_yet("--keyfile",
+				       ": this version of licorne speaks no TLS, put a proxy in front that does");
+		case RELOAD:
+			return not_yet("--reload", ": end licorne and start it again");
+		case 'T':
+			r->show = true;
+			break;
+		case 'h':
+			fputs(usage_line, stdout);
+			fputs(help, stdout);
+			return -1;
+		case ':':
+			return wrong("run: option %s needs an argument", argv[at]);
+		default:
+			wrong("run: there is no option %s", argv[at]);
+			fputs(usage_line, stderr);
+			return LC_EXIT_USAGE;
+		}
+	}
+	for (; optind < argc; optind++) {
+		if (r->app)
+			return wrong("run: \"%s\" is one argument too many, expected one MODULE:APP", argv[optind]);
+		r->app = argv[optind];
+	}
+	if (!r->app || !*r->app) {
+		wrong("run: which application? expected MODULE:APP");
+		fputs(usage_line, stderr);
+		return LC_EXIT_USAGE;
+	}
+	return 0;
+}
+
+static int
+defaults(struct run *r)
+{
+	const char *env;
+
+	if (getenv("FORWARDED_ALLOW_IPS"))
+		return not_yet("FORWARDED_ALLOW_IPS",
+			       ": unset it; proxies' headers are passed to the application unchanged");
+	env = getenv("PORT");
+	if (r->nbinds == 0 && env) {
+		if (!number(env, 0, 65535))
+			return wrong("PORT is \"%s\", expected a number from 0 to 65535", env);
+		snprintf(r->port_bind, sizeof(r->port_bind), "0.0.0.0:%s", env);
+		r->binds[r->nbinds++] = r->port_bind;
+	} else if (r->nbinds == 0) {
+		r->binds[r->nbinds++] = "127.0.0.1:8000";
+	}
+	for (unsigned i = 0; i < r->nbinds; i++) {
+		const char *error = NULL;
+		struct lc_addr addr;
+		int e = lc_addr_parse(&addr, r->binds[i], &error);
+
+		if (e < 0)
+			return wrong("--bind %s: %s", r->binds[i], error ? error : strerror(-e));
+	}
+	env = getenv("WEB_CONCURRENCY");
+	if (r->workers) {
+		if (strcmp(r->workers, "auto") != 0 && !number(r->workers, 1, MAX_WORKERS))
+			return wrong("--workers %s: expected \"auto\" or a number from 1 to %lu", r->workers,
+				     MAX_WORKERS);
+	} else if (env) {
+		if (!number(env, 1, MAX_WORKERS))
+			return wrong("WEB_CONCURRENCY is \"%s\", expected a number from 1 to %lu", env, MAX_WORKERS);
+		r->workers = env;
+	} else {
+		r->workers = "1";
+	}
+	if (r->threads && !number(r->threads, 1, MAX_THREADS))
+		return wrong("--threads %s: expected a number from 1 to %lu", r->threads, MAX_THREADS);
+	if (r->worker && (!*r->worker || r->worker[0] == '-'))
+		return wrong("--worker \"%s\": expected the name of a worker module", r->worker);
+	return 0;
+}
+
+/* ---- the helper ---- */
+
+static const char *
+helper_path(void)
+{
+	char exe[4096];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	size_t root = strlen(LC_BUILD_ROOT);
+
+	if (n > 0) {
+		exe[n] = 0;
+		if (strncmp(exe, LC_BUILD_ROOT, root) == 0 && exe[root] == '/')
+			return LC_HELPER_BUILD;
+	}
+	return LC_HELPER_INSTALLED;
+}
+
+/* 0, or an exit status; what it printed on standard error is all there is to say. */
+static int
+ask_helper(const struct run *r, char **ret, size_t *ret_n)
+{
+	char *argv[12] = {(char *)"licorne-app-helper", (char *)"--app", (char *)r->app};
+	struct lc_child_run ch = {.title = "licorne-app-helper", .path = helper_path(), .argv = argv};
+	int n = 3, st;
+
+	if (r->threads) {
+		argv[n++] = (char *)"--threads";
+		argv[n++] = (char *)r->threads;
+	}
+	if (r->worker) {
+		argv[n++] = (char *)"--worker";
+		argv[n++] = (char *)r->worker;
+	}
+	if (access(ch.path, X_OK) < 0) {
+		lc_log(LC_LOG_ERROR, "the helper that looks at applications is missing: %s: %m", ch.path);
+		return LC_EXIT_CONFIG;
+	}
+	st = lc_child_output(&ch, ret, ret_n);
+	if (st < 0) {
+		lc_log(LC_LOG_ERROR, "cannot run %s: %s", ch.path, strerror(-st));
+		return LC_EXIT_CONFIG;
+	}
+	if (st == 0)
+		return 0;
+	free(*ret);
+	*ret = NULL;
+	if (WIFEXITED(st))
+		return WEXITSTATUS(st);
+	if (WTERMSIG(st) == SIGINT)
+		return 128 + SIGINT; /* Ctrl-C while the application was looked at */
+	lc_log(LC_LOG_ERROR, "%s was killed by signal %d: does importing the application crash?", ch.path,
+	       WTERMSIG(st));
+	return LC_EXIT_BOOT;
+}
+
+int
+lc_cli_scheme_main(int argc, char **argv)
+{
+	char msg[1024];
+
+	lc_srv_register_tables();
+	for (int i = 1; i < argc; i++) {
+		const struct lc_proto *p = NULL;
+		struct lc_mod *m;
+
+		if (lc_mod_load(&m, argv[i], msg, sizeof(msg)) == 0)
+			p = lc_mod_iface(m, LC_KIND_PROTOCOL, LC_PROTO_VERSION);
+		/* The name under which clear text falls to it, without the version: what a URL starts with. */
+		if (p && (p->flags & LC_P_FALLBACK) && p->alpn && p->alpn[0]) {
+			printf("%.*s", (int)strcspn(p->alpn[0], "/"), p->alpn[0]);
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static char *
+ask_scheme(char *const *protocols)
+{
+	char *argv[16] = {(char *)"scheme"}, *out = NULL;
+	struct lc_child_run ch = {.title = "licorne: scheme", .argv = argv};
+	size_t n = 0;
+	int st, k = 1;
+
+	for (int i = 0; protocols[i] && k < 14; i++)
+		argv[k++] = protocols[i];
+	st = lc_child_output(&ch, &out, &n);
+	if (st < 0)
+		return NULL;
+	if (st != 0 || n == 0 || n > 32) {
+		free(out);
+		return NULL;
+	}
+	return out;
+}
+
+/* ---- the configuration ---- */
+
+static void
+put_word(FILE *f, const char *s)
+{
+	fputc('"', f);
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\' || *s == '$')
+			fputc('\\', f);
+		fputc(*s, f);
+	}
+	fputc('"', f);
+}
+
+static void
+put_indented(FILE *f, const char *text)
+{
+	while (*text) {
+		size_t n = strcspn(text, "\n");
+
+		if (n)
+			fprintf(f, "    %.*s", (int)n, text);
+		fputc('\n', f);
+		text += n + (text[n] == '\n');
+	}
+}
+
+static int
+write_configuration(const struct run *r, char *const *protocols, const char *main_part, const char *pool_part,
+		    char **ret, size_t *ret_n)
+{
+	FILE *f = open_memstream(ret, ret_n);
+
+	if (!f)
+		return -ENOMEM;
+	for (int i = 0; protocols[i]; i++)
+		fprintf(f, "load_module %s;\n", protocols[i]);
+	fprintf(f, "%s\nerror_log stderr info;\n\npool app {\n", main_part);
+	for (unsigned i = 0; i < r->nbinds; i++)
+		fprintf(f, "    listen %s;\n", r->binds[i]);
+	fprintf(f, "    processes %s;\n    access_log ", r->workers);
+	put_word(f, r->access_log ? r->access_log : "-");
+	fputs(";\n", f);
+	put_indented(f, pool_part);
+	fputs("}\n", f);
+	return fclose(f) == 0 ? 0 : -ENOMEM;
+}
+
+/* ---- serving ---- */
+
+static void
+print_url(const char *scheme, const char *name)
+{
+	const char *port = strrchr(name, ':'), *more = "";
+
+	if (strncmp(name, "unix:", 5) == 0 || !scheme || !port) {
+		printf("Listening on %s\n", name);
+		return;
+	}
+	if (strncmp(name, "0.0.0.0:", 8) == 0)
+		more = " and every other IPv4 address of this machine";
+	else if (strncmp(name, "[::]:", 5) == 0)
+		more = " and every other IPv6 address of this machine";
+	if (*more)
+		printf("Listening on %s://%s%s,%s\n", scheme, name[0] == '[' ? "[::1]" : "127.0.0.1", port, more);
+	else
+		printf("Listening on %s://%s\n", scheme, name);
+}
+
+static void
+on_ready(void *arg, const char *const *names, uint32_t n)
+{
+	const struct run *r = arg;
+
+	for (uint32_t i = 0; i < n; i++)
+		print_url(r->scheme, names[i]);
+	printf("Press Ctrl-C to end.\n");
+	fflush(stdout);
+}
+
+int
+lc_cli_run(int argc, char **argv)
+{
+	struct run r = {0};
+	struct lc_arb_opts o = {.text_name = "licorne run", .on_ready = on_ready, .arg = &r};
+	char *helped = NULL, *pool_part, *text = NULL, **protocols = NULL, cwd[4096];
+	size_t n = 0;
+	int status;
+
+	lc_log_plain(1);
+	status = parse_options(&r, argc, argv);
+	if (status == -1)
+		return LC_EXIT_OK;
+	if (status == 0)
+		status = defaults(&r);
+	if (status != 0)
+		return status;
+	if (!getcwd(cwd, sizeof(cwd))) {
+		lc_log(LC_LOG_ERROR, "where are we? the current directory: %m");
+		return LC_EXIT_CONFIG;
+	}
+	o.prefix = cwd;
+	protocols = lc_mod_installed(LC_KIND_PROTOCOL);
+	if (!protocols || !protocols[0]) {
+		lc_log(LC_LOG_ERROR, "no protocol module is installed");
+		status = LC_EXIT_CONFIG;
+		goto out;
+	}
+	status = ask_helper(&r, &helped, &n);
+	if (status != 0)
+		goto out;
+	status = LC_EXIT_CONFIG;
+	pool_part = strstr(helped, "%%\n");
+	if (!pool_part || strlen(helped) != n || (pool_part != helped && pool_part[-1] != '\n')) {
+		lc_log(LC_LOG_ERROR, "%s did not say how to serve %s", helper_path(), r.app);
+		goto out;
+	}
+	*pool_part = 0;
+	pool_part += 3;
+	if (write_configuration(&r, protocols, helped, pool_part, &text, &n) < 0) {
+		lc_log(LC_LOG_ERROR, "no memory");
+		goto out;
+	}
+	o.text = text;
+	o.text_n = n;
+	if (r.show) {
+		status = lc_arb_check(&o, LC_CHECK_QUIET); /* what it prints is our text, not the dump */
+		if (status == 0)
+			fputs(text, stdout);
+	} else {
+		r.scheme = ask_scheme(protocols);
+		status = lc_arb_main(&o);
+	}
+	if (fflush(stdout) != 0)
+		status = LC_EXIT_CONFIG;
+out:
+	free(r.scheme);
+	free(protocols);
+	free(helped);
+	free(text);
+	return status;
+}

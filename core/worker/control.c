@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * core/worker/control.c - the worker's end of its channel to the arbiter.
+ *
+ * The arbiter is trusted, its messages are checked all the same: a table says which may come when.  Once the channel is
+ * dead (the arbiter closed it, or garbage came) lost() has been called, exactly once, and everything else returns
+ * -EPIPE without harm.  Heartbeats are dropped, not queued without bound, while the arbiter does not read.
+ */
+#include "worker/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arbiter/msg.h"
+#include "log/log.h"
+
+#define MAX_LISTENERS 1024u
+
+struct lc_ctl {
+	lcimsg_chan *chan;
+	struct lc_ctl_setup setup;
+	uint32_t announced; /* listeners to come */
+	lcimsg_msg *config; /* owns text and prefix */
+	lcimsg_msg **names; /* one per listener */
+	unsigned state;
+	bool go, dead, drain, stop;
+	uint64_t drain_deadline;
+};
+
+static int64_t
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int
+lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
+{
+	struct lcimsg_opts o = {.struct_size = sizeof(o),
+				.flags = LCIMSG_OWN_FD,
+				.max_fds_in = 1,
+				.max_fd_sets = 64,
+				.role = LC_ROLE_WORKER,
+				.build = role};
+	struct lc_ctl *c;
+	int r;
+
+	/* It came through exec; no program that the application starts shall have it. */
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->state = LC_WS_SETUP;
+	c->setup.access_fd = -1;
+	r = lcimsg_open(&c->chan, fd, &o);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	r = lcimsg_flush(c->chan);
+	if (r < 0) {
+		lc_ctl_close(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+void
+lc_ctl_close(struct lc_ctl *c)
+{
+	if (!c)
+		return;
+	for (uint32_t i = 0; i < c->setup.nlisteners; i++)
+		lcimsg_unref(c->names[i]); /* its fd was taken */
+	free(c->names);
+	free(c->setup.listeners);
+	lcimsg_unref(c->config);
+	lcimsg_close(c->chan);
+	free(c);
+}
+
+/* ---- messages ---- */
+
+static int
+on_config(struct lc_ctl *c, lcimsg_msg *m)
+{
+	struct lcimsg_reader r;
+	const void *text;
+	size_t n;
+	int err;
+
+	if (c->config)
+		return -EPROTO;
+	lcimsg_reader_init(&r, m);
+	c->setup.slot = lcimsg_get_u32(&r);
+	c->setup.processes = lcimsg_get_u32(&r);
+	c->setup.generation = lcimsg_get_u32(&r);
+	c->announced = lcimsg_get_u32(&r);
+	lc_log_level((int)lcimsg_get_u32(&r));
+	c->setup.first_start = lcimsg_get_u8(&r);
+	c->setup.prefix = lcimsg_get_str(&r);
+	err = lcimsg_end(&r);
+	if (err < 0 || c->announced > MAX_LISTENERS)
+		return -EPROTO;
+	err = lcimsg_map(m, &text, &n);
+	if (err < 0)
+		return err;
+	close(lcimsg_take_fd(m, 0)); /* the mapping is enough */
+	c->setup.listeners = calloc(c->announced ? c->announced : 1, sizeof(*c->setup.listeners));
+	c->names = calloc(c->announced ? c->announced : 1, sizeof(*c->names));
+	if (!c->setup.listeners || !c->names)
+		return -ENOMEM;
+	c->setup.text = text;
+	c->setup.text_n = n;
+	c->config = lcimsg_ref(m);
+	return 0;
+}
+
+static int
+on_listen(struct lc_ctl *c, lcimsg_msg *m)
+{
+	struct lc_ctl_listener *l;
+	struct lcimsg_reader r;
+
+	if (!c->config || c->setup.nlisteners >= c->announced)
+		return -EPROTO;
+	l = &c->setup.listeners[c->setup.nlisteners];
+	lcimsg_reader_init(&r, m);
+	l->index = lcimsg_get_u32(&r);
+	l->name = lcimsg_get_str(&r);
+	if (lcimsg_end(&r) < 0)
+		return -EPROTO;
+	l->fd = lcimsg_take_fd(m, 0);
+	c->names[c->setup.nlisteners++] = lcimsg_ref(m);
+	return 0;
+}
+
+static int
+on_message(struct lc_ctl *c, lcimsg_msg *m)
+{
+	char why[160];
+	struct lcimsg_reader r;
+
+	if (lc_msg_check(m, LC_ROLE_ARBITER, c->state, why, sizeof(why)) < 0) {
+		lc_log(LC_LOG_ERROR, "the arbiter's channel: %s", why);
+		return -EPROTO;
+	}
+	switch (lcimsg_type(m)) {
+	case LC_MSG_CONFIG:
+		return on_config(c, m);
+	case LC_MSG_LISTEN:
+		return on_listen(c, m);
+	case LC_MSG_ACCESSLOG:
+		if (c->setup.access_fd >= 0)
+			return -EPROTO;
+		c->setup.access_fd = lcimsg_take_fd(m, 0);
+		return 0;
+	case LC_MSG_GO:
+		if (!c->config || c->setup.nlisteners != c->announced)
+			return -EPROTO;
+		c->go = true;
+		c->state = LC_WS_RUNNING;
+		return 0;
+	case LC_MSG_DRAIN:
+		lcimsg_reader_init(&r, m);
+		c->drain_deadline = lcimsg_get_u64(&r);
+		c->drain = true;
+		return 0;
+	case LC_MSG_STOP:
+		c->stop = true;
+		return 0;
+	default: /* HELLO */
+		return 0;
+	}
+}
+
+/* Take all that is there, what stands behind GO too: nobody would look at it before the next byte comes.  0, or
+ * -errno: the channel is dead. */
+static int
+take(struct lc_ctl *c)
+{
+	lcimsg_msg *m;
+	int r;
+
+	while ((r = lcimsg_recv(c->chan, &m)) == 1) {
+		r = on_message(c, m);
+		lcimsg_unref(m);
+		if (r < 0)
+			return r;
+	}
+	if (r == LCIMSG_EOF)
+		return -EPIPE;
+	return r;
+}
+
+int
+lc_ctl_setup(struct lc_ctl *c, const struct lc_ctl_setup **ret)
+{
+	while (!c->go) {
+		struct pollfd p = {.fd = lcimsg_fd(c->chan), .events = lcimsg_events(c->chan)};
+		int r;
+
+		if (poll(&p, 1, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		r = lcimsg_flush(c->chan);
+		if (r >= 0 || r == -EPIPE)
+			r = lcimsg_fill(c->chan);
+		if (r >= 0)
+			r = take(c);
+		if (r < 0) {
+			c->dead = true;
+			return r;
+		}
+		if (c->drain || c->stop) {
+			c->dead = true;
+			return -ESHUTDOWN;
+		}
+	}
+	*ret = &c->setup;
+	return 0;
+}
+
+int
+lc_ctl_fd(const struct lc_ctl *c)
+{
+	return lcimsg_fd(c->chan);
+}
+
+int
+lc_ctl_wants_write(const struct lc_ctl *c)
+{
+	return !c->dead && (lcimsg_events(c->chan) & POLLOUT) != 0;
+}
+
+/* A message that fails to go out is found out by dispatch(): the fd is readable when the arbiter is gone. */
+static int
+say(struct lc_ctl *c, uint16_t type, const void *p, size_t n)
+{
+	struct iovec iov = {(void *)p, n};
+	int r;
+
+	if (c->dead)
+		return -EPIPE;
+	r = lcimsg_send(c->chan, type, 0, &iov, 1, NULL, 0, 0);
+	if (r >= 0)
+		r = lcimsg_flush(c->chan);
+	return r < 0 ? r : 0;
+}
+
+int
+lc_ctl_ready(struct lc_ctl *c)
+{
+	return say(c, LC_MSG_READY, NULL, 0);
+}
+
+int
+lc_ctl_beat(struct lc_ctl *c, const struct lc_ctl_beat *b)
+{
+	lcimsg_msg *m;
+	int r;
+
+	if (c->dead)
+		return -EPIPE;
+	if (lcimsg_out_msgs(c->chan) >= 8)
+		return lcimsg_flush(c->chan) < 0 ? -EPIPE : 0; /* the arbiter is behind: it has enough of them */
+	m = lcimsg_msg_new(LC_MSG_HEARTBEAT, 0);
+	lcimsg_put_u64(m, b->requests);
+	lcimsg_put_u64(m, b->accepted);
+	lcimsg_put_u32(m, b->inflight);
+	lcimsg_put_u32(m, b->conns);
+	r = lcimsg_submit(c->chan, m);
+	if (r >= 0)
+		r = lcimsg_flush(c->chan);
+	return r < 0 ? r : 0;
+}
+
+int
+lc_ctl_boot_failed(struct lc_ctl *c, const char *text, size_t n)
+{
+	static const char cut[] = "\n... (cut) ...\n";
+	int64_t until = now_ms() + 2000;
+	char *buf = NULL;
+	int r;
+
+	if (n > LC_BOOT_TEXT_MAX) { /* of a traceback, the beginning and above all the end matter */
+		size_t head = LC_BOOT_TEXT_MAX / 4, tail = LC_BOOT_TEXT_MAX - head - (sizeof(cut) - 1);
+
+		buf = malloc(LC_BOOT_TEXT_MAX);
+		if (buf) {
+			memcpy(buf, text, head);
+			memcpy(buf + head, cut, sizeof(cut) - 1);
+			memcpy(buf + head + sizeof(cut) - 1, text + n - tail, tail);
+			text = buf;
+		}
+		n = LC_BOOT_TEXT_MAX;
+	}
+	r = say(c, LC_MSG_BOOT_FAILED, text, n);
+	free(buf);
+	while (r == 0 && lc_ctl_wants_write(c) && now_ms() < until) {
+		struct pollfd p = {.fd = lcimsg_fd(c->chan), .events = POLLOUT};
+
+		(void)poll(&p, 1, 100);
+		r = lcimsg_flush(c->chan) < 0 ? -EPIPE : 0;
+	}
+	return r;
+}
+
+int
+lc_ctl_dispatch(struct lc_ctl *c, const struct lc_ctl_ops *ops, void *arg)
+{
+	int r;
+
+	if (c->dead)
+		return -EPIPE;
+	(void)lcimsg_flush(c->chan); /* if that fails, reading says so, after the last orders */
+	r = lcimsg_fill(c->chan);
+	if (r >= 0)
+		r = take(c);
+	/* Orders first: they may have come together with the end. */
+	if (c->drain) {
+		int64_t left = (int64_t)c->drain_deadline - now_ms();
+
+		c->drain = false;
+		ops->drain(arg, left > 0 ? left : 0);
+	}
+	if (c->stop) {
+		c->stop = false;
+		ops->stop(arg);
+	}
+	if (r < 0) {
+		if (r == -EPROTO && *lcimsg_why(c->chan))
+			lc_log(LC_LOG_ERROR, "the arbiter's channel: %s", lcimsg_why(c->chan));
+		c->dead = true;
+		ops->lost(arg);
+		return r;
+	}
+	return 0;
+}
