@@ -172,7 +172,11 @@ unknown(struct lc__load *ld, const struct lc__blk *b, const struct lc__stmt *st)
 					nearest_try(&n, conf->sets[s].rows[i].name);
 	}
 	owner = ld->opts->whose ? ld->opts->whose(ld->opts->arg, st->name) : NULL;
-	if (owner && *owner)
+	if (owner && *owner && block_owner(b))
+		lc_err_add(ld->err, st->file, st->line,
+			   "unknown directive \"%s\" %s %s, expected one of its own; it belongs to module %s",
+			   lc__shown(ld, st->name), in_kind(b->pub.kind), lc__shown(ld, b->pub.name), owner);
+	else if (owner && *owner)
 		lc_err_add(ld->err, st->file, st->line, "\"%s\" belongs to module %s; add: load_module %s;",
 			   lc__shown(ld, st->name), owner, owner);
 	else if (ld->failed && !n.name)
@@ -563,8 +567,9 @@ load_module(struct lc__load *ld, const struct lc__stmt *st)
 		return;
 	if (st->nargs != 1 || st->has_block) {
 		lc_err_add(ld->err, st->file, st->line,
-			   "load_module has %u arguments%s, expected: load_module NAME | PATH;", st->nargs,
-			   st->has_block ? " and a block" : "");
+			   "load_module has %u arguments%s, expected: load_module NAME | PATH;%s", st->nargs,
+			   st->has_block ? " and a block" : "",
+			   st->last_line > st->line ? " (is a \";\" missing?)" : "");
 		return;
 	}
 	if (ld->conf->opaque)

@@ -17,7 +17,9 @@
 void *LC_CONF_MALLOC(size_t);
 #endif
 
-#define CHUNK 16384u
+#ifndef LC_CONF_CHUNK
+#define LC_CONF_CHUNK 16384u
+#endif
 
 struct lc__chunk {
 	struct lc__chunk *next;
@@ -32,7 +34,7 @@ lc__alloc(struct lc__arena *a, size_t n)
 
 	n = (n + 15) & ~(size_t)15;
 	if (!c || c->size - c->used < n) {
-		size_t size = n > CHUNK ? n : CHUNK;
+		size_t size = n > LC_CONF_CHUNK ? n : LC_CONF_CHUNK;
 		c = LC_CONF_MALLOC(sizeof(*c) + size);
 		if (!c)
 			longjmp(*a->oom, 1);

@@ -246,38 +246,33 @@ load_all(void)
 	} while (before);
 }
 
-static int
-has_directive(const struct lc_mod *mod, const char *name)
+/* One line for each module that has an interface of the kind, or for each directive of each: "NAME DIRECTIVE". */
+static void
+scan_child(int fd, uint32_t kind, int directives)
 {
 	struct lc_directive row;
+	FILE *out = fdopen(fd, "w");
 
-	for (uint32_t i = 0; i < mod->dirset.nrows; i++) {
-		row_get(&mod->dirset, i, &row);
-		if (!strcmp(row.name, name))
-			return 1;
-	}
-	return 0;
-}
-
-static void
-scan_child(int fd, uint32_t kind, const char *directive)
-{
 	alarm(SCAN_SECONDS); /* a constructor that hangs */
 	signal(SIGALRM, SIG_DFL);
 	lc__mod_skip_load = 1;
 	load_all();
-	for (struct lc_mod *m = lc_mod_first(); m; m = m->next) {
-		if ((kind && !(m->dirset.kinds & 1u << kind)) || (directive && !has_directive(m, directive)))
+	for (struct lc_mod *m = lc_mod_first(); out && m; m = m->next) {
+		if (kind && !(m->dirset.kinds & 1u << kind))
 			continue;
-		if (dprintf(fd, "%s\n", m->desc.name) < 0)
-			_exit(1);
+		if (!directives)
+			fprintf(out, "%s\n", m->desc.name);
+		for (uint32_t i = 0; directives && i < m->dirset.nrows; i++) {
+			row_get(&m->dirset, i, &row);
+			fprintf(out, "%s %s\n", m->desc.name, row.name);
+		}
 	}
-	_exit(0);
+	_exit(!out || fflush(out) != 0);
 }
 
-/* Names, one a line, malloc()ed; NULL: no memory or no process. */
+/* Its answer, malloc()ed; NULL: no memory or no process. */
 static char *
-scan(uint32_t kind, const char *directive)
+scan(uint32_t kind, int directives)
 {
 	char *text = malloc(SCAN_TEXT_MAX);
 	size_t n = 0;
@@ -293,7 +288,7 @@ scan(uint32_t kind, const char *directive)
 	pid = fork();
 	if (pid == 0) {
 		close(fds[0]);
-		scan_child(fds[1], kind, directive);
+		scan_child(fds[1], kind, directives);
 	}
 	close(fds[1]);
 	while (pid > 0 && n < SCAN_TEXT_MAX - 1) {
@@ -316,7 +311,7 @@ scan(uint32_t kind, const char *directive)
 char **
 lc_mod_installed(uint32_t kind)
 {
-	char *text = scan(kind, NULL), *p, *names, **ret;
+	char *text = scan(kind, 0), *p, *names, **ret;
 	uint32_t lines = 0, n = 0;
 
 	if (!text)
@@ -339,12 +334,20 @@ lc_mod_installed(uint32_t kind)
 const char *
 lc_mod_conf_whose(void *arg, const char *directive)
 {
+	static char *all; /* one scan serves all mistakes of a run */
 	static char name[72];
-	char *text = scan(0, directive);
+	size_t n = strlen(directive);
 
-	*name = 0;
-	if (text)
-		snprintf(name, sizeof(name), "%.*s", (int)strcspn(text, "\n"), text);
-	free(text);
-	return name;
+	if (!all)
+		all = scan(0, 1);
+	for (const char *p = all; p && *p; p = strchr(p, '\n') + 1) {
+		size_t len = strcspn(p, " ");
+		if (!strchr(p, '\n'))
+			break; /* cut by the limit */
+		if (!strncmp(p + len + 1, directive, n) && p[len + 1 + n] == '\n') {
+			snprintf(name, sizeof(name), "%.*s", (int)len, p);
+			return name;
+		}
+	}
+	return "";
 }
