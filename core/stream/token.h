@@ -42,11 +42,19 @@ lc_case_equal(const char *a, const char *b, size_t n)
 	uint64_t x, y;
 	size_t k = 0;
 
-	if (n < 8) {
+	if (n < 4) {
 		for (; k < n; k++)
 			if (lc_lower((uint8_t)a[k]) != lc_lower((uint8_t)b[k]))
 				return 0;
 		return 1;
+	}
+	if (n < 8) {
+		uint32_t a0, a1, b0, b1;
+		memcpy(&a0, a, 4);
+		memcpy(&a1, a + n - 4, 4);
+		memcpy(&b0, b, 4);
+		memcpy(&b1, b + n - 4, 4);
+		return lc_lower8((uint64_t)a0 << 32 | a1) == lc_lower8((uint64_t)b0 << 32 | b1);
 	}
 	for (; k + 8 < n; k += 8) {
 		memcpy(&x, a + k, 8);

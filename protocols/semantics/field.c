@@ -7,25 +7,55 @@
  */
 #include "semantics/semantics.h"
 
-/* tchar of RFC 9110 5.6.2: bit c of the map */
-static const uint32_t tchar[8] = {
-    0x00000000, /* controls */
-    0x03ff6cfa, /* ! # $ % & ' * + - . 0-9 */
-    0xc7fffffe, /* A-Z ^ _ */
-    0x57ffffff, /* ` a-z | ~ */
+#define T LC_CH_TOKEN
+#define P LC_CH_TARGET
+#define HO LC_CH_HOST
+
+/* Ranges first, the exceptions after them override. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverride-init"
+#ifdef __clang__
+#pragma GCC diagnostic ignored "-Winitializer-overrides"
+#endif
+const uint8_t lc_char_class[256] = {
+    [0x21 ... 0x7e] = P,
+    ['0' ... '9'] = T | P | HO,
+    ['A' ... 'Z'] = T | P | HO,
+    ['a' ... 'z'] = T | P | HO,
+    ['#'] = T, /* no fragments in a target */
+    ['!'] = T | P | HO,
+    ['$'] = T | P | HO,
+    ['%'] = T | P | HO,
+    ['&'] = T | P | HO,
+    ['\''] = T | P | HO,
+    ['('] = P | HO,
+    [')'] = P | HO,
+    ['*'] = T | P | HO,
+    ['+'] = T | P | HO,
+    [','] = P | HO,
+    ['-'] = T | P | HO,
+    ['.'] = T | P | HO,
+    [';'] = P | HO,
+    ['='] = P | HO,
+    ['^'] = T | P,
+    ['_'] = T | P | HO,
+    ['`'] = T | P,
+    ['|'] = T | P,
+    ['~'] = T | P | HO,
 };
+#pragma GCC diagnostic pop
+#undef T
+#undef P
+#undef HO
 
 int
 lc_name_valid(const char *s, size_t n)
 {
-	if (n == 0)
-		return 0;
-	for (size_t k = 0; k < n; k++) {
-		uint8_t c = (uint8_t)s[k];
-		if (!(tchar[c >> 5] >> (c & 31) & 1))
-			return 0;
-	}
-	return 1;
+	uint8_t all = LC_CH_TOKEN;
+
+	for (size_t k = 0; k < n; k++)
+		all &= lc_char_class[(uint8_t)s[k]];
+	return n && all;
 }
 
 /* Not zero when one of the eight bytes is below 0x20 and no HTAB, or is DEL. */

@@ -12,6 +12,12 @@
 
 #include "stream/token.h"
 
+/* What a character may stand in: lc_char_class[c] & LC_CH_*. */
+#define LC_CH_TOKEN 1u  /* tchar, RFC 9110 5.6.2 */
+#define LC_CH_TARGET 2u /* path and query of a target, see target.c */
+#define LC_CH_HOST 4u   /* reg-name, RFC 3986 3.2.2: unreserved, sub-delims and '%' */
+extern const uint8_t lc_char_class[256];
+
 /* ---- fields ---- */
 
 /* A token of RFC 9110 5.6.2, not empty; upper case is allowed. */

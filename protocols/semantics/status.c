@@ -89,7 +89,8 @@ lc_head_check(const struct lc_head *h)
 		return "a negative length";
 	for (uint32_t k = 0; k < h->nfields; k++) {
 		const struct lc_field *f = &h->fields[k];
-		if (!lc_name_valid(f->name.p, f->name.n))
+		/* who has given it a token has compared its name */
+		if (!f->token && !lc_name_valid(f->name.p, f->name.n))
 			return "a field name that is no token";
 		if (!lc_value_valid(f->value.p, f->value.n))
 			return "a control byte in a field value";

@@ -8,25 +8,10 @@
  */
 #include "semantics/semantics.h"
 
-/* Bit c set: may stand in a path or a query. */
-static const uint32_t target_char[8] = {
-    0x00000000,
-    0xfffffff6 /* not SP, not # */,
-    0xffffffff,
-    0x7fffffff /* not DEL */,
-};
-/* Bit c set: may stand in a reg-name: unreserved, sub-delims and '%'. */
-static const uint32_t host_char[8] = {
-    0x00000000,
-    0x2bff7ff2 /* ! $ % & ' ( ) * + , - . 0-9 ; = */,
-    0x87fffffe /* A-Z _ */,
-    0x47fffffe /* a-z ~ */,
-};
-
 static inline int
-in_map(const uint32_t *map, uint8_t c)
+is_class(char c, uint8_t class)
 {
-	return map[c >> 5] >> (c & 31) & 1;
+	return lc_char_class[(uint8_t)c] & class;
 }
 
 static inline int
@@ -48,7 +33,7 @@ literal_valid(const char *s, size_t n)
 		if (k == 1 || k + 1 >= n || s[k] != '.')
 			return 0;
 		for (k++; k < n; k++)
-			if (s[k] != ':' && (s[k] == '%' || !in_map(host_char, (uint8_t)s[k])))
+			if (s[k] != ':' && (s[k] == '%' || !is_class(s[k], LC_CH_HOST)))
 				return 0;
 		return 1;
 	}
@@ -74,13 +59,9 @@ lc_host_valid(const char *s, size_t n)
 			return 0;
 		k = (size_t)(end - s) + 1;
 	} else {
-		while (k < n && s[k] != ':') {
-			if (!in_map(host_char, (uint8_t)s[k]))
-				return 0;
+		for (; k < n && is_class(s[k], LC_CH_HOST); k++)
 			if (s[k] == '%' && (n - k < 3 || !is_hex((uint8_t)s[k + 1]) || !is_hex((uint8_t)s[k + 2])))
 				return 0;
-			k++;
-		}
 		if (k == 0)
 			return 0;
 	}
@@ -105,7 +86,7 @@ path_parse(struct lc_target *ret, const char *s, size_t n)
 	size_t query = n;
 
 	for (size_t k = 0; k < n; k++) {
-		if (!in_map(target_char, (uint8_t)s[k]))
+		if (!is_class(s[k], LC_CH_TARGET))
 			return LC_TARGET_BAD;
 		if (s[k] == '?' && query == n)
 			query = k;

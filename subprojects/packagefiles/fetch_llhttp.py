@@ -9,6 +9,7 @@ machine is configured for are used; --require-hashes makes pip refuse another ar
 sum is checked once more here.  Prints one line that says what was found; exit 1 with one sentence when nothing was.
 """
 import fcntl
+import filecmp
 import hashlib
 import os
 import re
@@ -92,10 +93,21 @@ def unpack(archive, target):
         raise RuntimeError(f'{os.path.basename(archive)} lacks {", ".join(sorted(left))}')
 
 
+def refresh(subprojects, target):
+    """Our build files in a tree that is there already, where they are older than packagefiles/."""
+    source = os.path.join(subprojects, 'packagefiles', 'llhttp')
+    for name in os.listdir(source):
+        new, old = os.path.join(source, name), os.path.join(target, name)
+        if not os.path.exists(old) or not filecmp.cmp(new, old, shallow=False):
+            shutil.copy(new, old + '.new')
+            os.rename(old + '.new', old)
+
+
 def main():
     subprojects, wrap_mode = sys.argv[1:]
     target = os.path.join(subprojects, 'llhttp')
     if os.path.exists(os.path.join(target, 'meson.build')):
+        refresh(subprojects, target)
         print('subprojects/llhttp is there')
         return 0
     if wrap_mode == 'nodownload':
@@ -115,7 +127,7 @@ def main():
             tree = os.path.join(tmp, 'llhttp')
             os.mkdir(tree)
             unpack(pip_download(tmp), tree)
-            shutil.copy(os.path.join(subprojects, 'packagefiles', 'llhttp', 'meson.build'), tree)
+            shutil.copytree(os.path.join(subprojects, 'packagefiles', 'llhttp'), tree, dirs_exist_ok=True)
             if os.path.isdir(target): # an empty folder, or a half one of a broken-off clone
                 shutil.rmtree(target)
             os.rename(tree, target)

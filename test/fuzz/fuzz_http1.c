@@ -72,7 +72,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		seed = (seed ^ data[k]) * UINT64_C(0x100000001b3);
 	struct fake *whole = run(data, n, 0, 0);
 	drop_continue(&whole->out);
-	if (n <= 16384) {
+	/* an application that does not wait for the body answers before or after the body turns out to be broken */
+	int early = strstr(whole->events.p, "path=/early ") || strstr(whole->events.p, "path=/reset ") ||
+		    strstr(whole->events.p, "path=/hint ");
+	if (n <= 16384 && !early) {
 		const uint64_t cuts[] = {1, seed | 2, (seed >> 7) | 2, 0};
 		const size_t budgets[] = {0, 1 + seed % 40, 0, 1};
 		for (int k = 0; k < 4; k++) {
