@@ -21,6 +21,7 @@
 #include "arbiter/arbiter.h"
 #include "log/log.h"
 #include "module/loader.h"
+#include "net/server.h"
 #include "worker/control.h"
 
 static const char usage_line[] = "usage: licorne [-c FILE] [-g 'DIRECTIVES'] [-p PREFIX] [-t | -T] [-V] [-h]\n"
@@ -87,6 +88,7 @@ role_main(int argc, char **argv)
 static int
 module_main(int argc, char **argv)
 {
+	lc_srv_register_tables(); /* modules ask for them when they are loaded */
 	if (argc > 1 && strcmp(argv[1], "--markdown") == 0)
 		return lc_mod_markdown(argc - 2, argv + 2);
 	if (argc != 2 || argv[1][0] == '-')
