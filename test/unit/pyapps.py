@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -370,6 +371,60 @@ def wrapped(environ: Environ, start_response: Start) -> Any:
     return environ["wsgi.file_wrapper"](io.BytesIO(b"f" * 150000), 65536)
 
 
+running = most = freed = 0
+gate = threading.Event()
+lock = threading.Lock()
+
+
+def sleep(environ: Environ, start_response: Start) -> list[bytes]:
+    """Takes as many milliseconds as the query says; counts how many do so at once."""
+    global running, most
+    with lock:
+        running += 1
+        most = max(most, running)
+    time.sleep(int(environ["QUERY_STRING"]) / 1000)
+    with lock:
+        running -= 1
+    start_response("200 OK", list(TEXT))
+    return [b"%d" % most]
+
+
+def burn(environ: Environ, start_response: Start) -> list[bytes]:
+    end = time.thread_time() + int(environ["QUERY_STRING"]) / 1000
+    while time.thread_time() < end:
+        pass
+    start_response("200 OK", list(TEXT))
+    return [b"burnt"]
+
+
+def block(environ: Environ, start_response: Start) -> list[bytes]:
+    gate.wait()
+    start_response("200 OK", list(TEXT))
+    return [b"through"]
+
+
+def unblock(environ: Environ, start_response: Start) -> list[bytes]:
+    gate.set()
+    start_response("200 OK", list(TEXT))
+    return [b"open"]
+
+
+class Counted(bytes):
+    def __del__(self) -> None:
+        global freed
+        freed += 1
+
+
+def big_counted(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    return [Counted(b"z" * 100000)]
+
+
+def count_freed(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    return [b"%d" % freed]
+
+
 APPS: dict[str, Callable[[Environ, Start], Any]] = {
     "/": hello,
     "/short": counted([b"abc"], ("Content-Length", "10")),
@@ -387,7 +442,7 @@ APPS: dict[str, Callable[[Environ, Start], Any]] = {
 for _f in (
     dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
     close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
-    use_kept, in_thread, errors, stat, objects, echo, wrapped,
+    use_kept, in_thread, errors, stat, objects, echo, wrapped, sleep, burn, block, unblock, big_counted, count_freed,
 ):  # fmt: skip
     APPS["/" + _f.__name__.replace("_", "-")] = _f
 

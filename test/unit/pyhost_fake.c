@@ -294,7 +294,8 @@ api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
 
 	check(s);
 	s->waits++;
-	if (leading && s->block_read && events & LC_EV_READ && !s->shared) {
+	if (leading && !s->shared &&
+	    ((s->block_read && events & LC_EV_READ) || (s->block_write && events & LC_EV_WRITE))) {
 		/* as the core does: the lead goes to another thread, this one waits like any */
 		s->shared = 1;
 		leading = 0;
@@ -325,6 +326,8 @@ api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
 			r |= (int)LC_EV_READ;
 	}
 	if (events & LC_EV_WRITE) {
+		while (s->block_write)
+			(void)pthread_cond_wait(&s->cv, &s->mu);
 		fake_flush(s);
 		r |= (int)LC_EV_WRITE;
 	}
@@ -462,6 +465,7 @@ fake_loop_feed(struct lc_stream *s)
 {
 	(void)pthread_mutex_lock(&s->mu);
 	s->given++;
+	s->block_write = 0;
 	(void)pthread_cond_broadcast(&s->cv);
 	(void)pthread_mutex_unlock(&s->mu);
 }

@@ -46,7 +46,8 @@ struct lc_stream {
 	pthread_cond_t cv;
 	pthread_t only; /* not shared: the thread that may use it */
 	int shared, checks, violations, done;
-	int block_read; /* wait(READ) blocks until fake_feed() */
+	int block_read;  /* wait(READ) blocks until fake_feed() */
+	int block_write; /* wait(WRITE) does; one feed is enough */
 	struct lc_stream *next;
 };
 

@@ -27,7 +27,7 @@ struct thr {
 	uint8_t has_gil, demoted, woken, waker, made;
 	/* the inline batch of the leader */
 	uint32_t calls;
-	uint64_t began; /* ns, after the GIL was there */
+	uint64_t began, tick; /* ns, when the GIL was there */
 	uint8_t sampled;
 	struct mode_usage before;
 };
@@ -161,6 +161,71 @@ pool_call(struct thr *t, struct lc_stream *s)
 	}
 }
 
+/* A clock of a few nanoseconds that stands still for milliseconds. */
+static uint64_t
+tick(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The GIL is there: inline calls are counted and timed from here. */
+static void
+begin_calls(struct thr *t)
+{
+	struct pool *p = t->p;
+
+	t->calls = 0;
+	t->tick = tick();
+	t->began = p->wk->clock(p->ctx, 1);
+	t->sampled = (uint8_t)mode_watching(&p->mode);
+	if (t->sampled)
+		usage(&t->before);
+}
+
+/* What the inline calls since begin_calls() say about the mode. */
+static void
+judge_calls(struct thr *t)
+{
+	struct pool *p = t->p;
+	struct mode_usage after;
+	uint64_t now, ns;
+
+	if (!t->calls)
+		return;
+	now = p->wk->clock(p->ctx, 1);
+	ns = now - t->began;
+	if (p->mode.is_inline && mode_batch(&p->mode, t->calls, ns, now)) {
+		if (t->sampled)
+			usage(&after);
+		mode_batch_slow(&p->mode, t->calls, ns, now, t->sampled ? &t->before : NULL, &after);
+	}
+	t->calls = 0;
+}
+
+/*
+ * May a call run inline now?  Calls are judged at the end of a batch; but a batch can be hundreds of requests, and if
+ * one of its first calls is slow the others shall not follow it: so also whenever the tick shows that time has passed.
+ */
+static int
+may_inline(struct thr *t)
+{
+	struct pool *p = t->p;
+
+	if (!__atomic_load_n(&p->mode.is_inline, __ATOMIC_RELAXED) || __atomic_load_n(&p->queued, __ATOMIC_ACQUIRE) ||
+	    __atomic_load_n(&p->running, __ATOMIC_ACQUIRE))
+		return 0;
+	if (t->calls && tick() != t->tick) {
+		judge_calls(t); /* calls: so the GIL is held */
+		if (!p->mode.is_inline)
+			return 0;
+		begin_calls(t);
+	}
+	return 1;
+}
+
 static void
 inline_call(struct thr *t, struct lc_stream *s)
 {
@@ -168,11 +233,7 @@ inline_call(struct thr *t, struct lc_stream *s)
 
 	if (!t->has_gil) {
 		take_gil(t);
-		t->calls = 0;
-		t->began = p->wk->clock(p->ctx, 1);
-		t->sampled = (uint8_t)mode_watching(&p->mode);
-		if (t->sampled)
-			usage(&t->before);
+		begin_calls(t);
 	}
 	t->calls++;
 	t->demoted = 0;
@@ -182,6 +243,7 @@ inline_call(struct thr *t, struct lc_stream *s)
 		/* somebody else leads by now, and this was a call that had to wait for its client */
 		if (p->mode.is_inline)
 			mode_blocked(&p->mode);
+		t->calls = 0;
 		drop_gil(t);
 	}
 	__atomic_fetch_sub(&p->running, 1, __ATOMIC_RELEASE);
@@ -194,8 +256,7 @@ pool_request(struct pool *p, struct lc_stream *s)
 	struct job *j;
 	int fin = 1;
 
-	if (__atomic_load_n(&p->mode.is_inline, __ATOMIC_RELAXED) && !__atomic_load_n(&p->queued, __ATOMIC_ACQUIRE) &&
-	    !__atomic_load_n(&p->running, __ATOMIC_ACQUIRE)) {
+	if (may_inline(t)) {
 		if (p->wk->stream->req(s)->flags & LC_R_BODY)
 			(void)p->wk->stream->avail(s, &fin);
 		if (fin) {
@@ -204,7 +265,10 @@ pool_request(struct pool *p, struct lc_stream *s)
 		}
 	}
 	/* The pool's threads need the GIL for it: not held by us while the rest of the batch goes on. */
-	drop_gil(t);
+	if (t->has_gil) {
+		judge_calls(t);
+		drop_gil(t);
+	}
 	j = p->wk->stream->alloc(s, sizeof(*j));
 	if (!j) {
 		lcpy_refuse(s);
@@ -227,15 +291,7 @@ pool_batch_end(struct pool *p)
 	struct thr *t = p->leader, *wake;
 
 	if (t->has_gil) {
-		struct mode_usage after;
-		uint64_t now = p->wk->clock(p->ctx, 1), ns = now - t->began;
-
-		if (p->mode.is_inline && t->calls && mode_batch(&p->mode, t->calls, ns, now)) {
-			if (t->sampled)
-				usage(&after);
-			mode_batch_slow(&p->mode, t->calls, ns, now, t->sampled ? &t->before : NULL, &after);
-		}
-		t->calls = 0;
+		judge_calls(t);
 		drop_gil(t);
 	}
 	/* Large chunks were sent and nobody has the GIL to let go of them: a pool thread shall, the loop does not wait.
