@@ -243,11 +243,16 @@ h1_timeout(void *sess, uint32_t which)
 	struct h1 *s = sess;
 
 	switch (which) {
-	case LC_TM_IDLE:
 	case LC_TM_HEAD:
-		if (s->phase == H1_HEAD && which == LC_TM_HEAD)
+		if (s->phase == H1_HEAD) {
 			h1_refuse(s, 408, "the head took longer than head_timeout");
-		else if (s->phase == H1_IDLE)
+			return LC_OK;
+		}
+		if (s->requests && !s->blank)
+			return LC_OK; /* of a head that is complete; only IDLE limits the time since */
+				      /* fall through */
+	case LC_TM_IDLE:
+		if (s->phase == H1_IDLE)
 			h1_close(s, s->drain ? LC_CLOSE_LINGER : LC_CLOSE_FLUSH);
 		return LC_OK;
 	case LC_TM_BODY:

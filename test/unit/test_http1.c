@@ -582,6 +582,22 @@ test_timers(void **state)
 	assert_null(f->broken);
 	fake_free(f);
 
+	struct h1_conf conf; /* without a limit on idling, a head's timer must not become one */
+	fake_defaults(&conf);
+	conf.keepalive_timeout = 0;
+	f = fake_open(&conf, NULL);
+	fake_feed(f, part, strlen(part));
+	fake_feed(f, rest, strlen(rest));
+	assert_string_equal(f->out.p, HELLO);
+	fake_timeout(f, LC_TM_HEAD);
+	assert_int_equal(f->closed, OPEN);
+	fake_feed(f, "\r\n", 2);
+	assert_int_equal(f->timer[LC_TM_HEAD], 30000);
+	fake_timeout(f, LC_TM_HEAD);
+	assert_int_equal(f->closed, FLUSH);
+	assert_null(f->broken);
+	fake_free(f);
+
 	struct fake_opts o = {.no_pull = 1};
 	f = fake_open(NULL, &o);
 	fake_feed(f, "GET / HTTP/1.1\r\n" H "\r\n", 27);
