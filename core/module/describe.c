@@ -50,6 +50,20 @@ contexts(char *buf, size_t n, uint32_t bits)
 			at += (size_t)snprintf(buf + at, n - at, "%s%s", at ? ", " : "", names[i]);
 }
 
+/* On the command line, "x.so" is a file here: a name has no dot. */
+static int
+load_argument(struct lc_mod **ret, const char *what, char *msg, size_t n)
+{
+	char path[4096];
+	size_t len = strlen(what);
+
+	if (!strchr(what, '/') && len > 3 && !strcmp(what + len - 3, ".so") && len < sizeof(path) - 2) {
+		snprintf(path, sizeof(path), "./%s", what);
+		what = path;
+	}
+	return lc_mod_load(ret, what, msg, n);
+}
+
 /* ---- for people ---- */
 
 int
@@ -59,7 +73,7 @@ lc_mod_describe(const char *what)
 	struct lc_mod *mod;
 	char msg[2048], where[64];
 
-	if (lc_mod_load(&mod, what, msg, sizeof(msg)) < 0) {
+	if (load_argument(&mod, what, msg, sizeof(msg)) < 0) {
 		fprintf(stderr, "licorne: %s\n", msg);
 		return 1;
 	}
@@ -194,7 +208,7 @@ lc_mod_markdown(int argc, char *const *argv)
 			r |= markdown_core();
 			continue;
 		}
-		if (lc_mod_load(&mod, argv[i], msg, sizeof(msg)) < 0) {
+		if (load_argument(&mod, argv[i], msg, sizeof(msg)) < 0) {
 			fprintf(stderr, "licorne: %s\n", msg);
 			r = 1;
 			continue;

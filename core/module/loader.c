@@ -170,6 +170,24 @@ find(const char *what, char *msg, size_t n)
 
 /* ---- is it a module? ---- */
 
+/* Do all segments lie inside the file?  dlopen() would map one that was copied by half and die of SIGBUS in it. */
+static int
+elf_is_whole(int fd, const ElfW(Ehdr) * it, uint64_t size)
+{
+	ElfW(Phdr) p;
+
+	if (it->e_phentsize != sizeof(p) || !it->e_phnum)
+		return 0;
+	for (unsigned i = 0; i < it->e_phnum; i++) {
+		if (it->e_phoff > size ||
+		    pread(fd, &p, sizeof(p), (off_t)(it->e_phoff + i * sizeof(p))) != (ssize_t)sizeof(p))
+			return 0;
+		if (p.p_type == PT_LOAD && (p.p_offset > size || p.p_filesz > size - p.p_offset))
+			return 0;
+	}
+	return 1;
+}
+
 /* dlopen()'s own messages for these do not say what to do. */
 static int
 elf_check(const char *path, char *msg, size_t n)
@@ -177,7 +195,7 @@ elf_check(const char *path, char *msg, size_t n)
 	ElfW(Ehdr) self = {0}, it = {0};
 	struct stat st;
 	ssize_t got = 0;
-	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int whole = 0, fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
 	if (fd >= 0) {
 		if (read(fd, &self, sizeof(self)) != (ssize_t)sizeof(self))
@@ -189,19 +207,25 @@ elf_check(const char *path, char *msg, size_t n)
 		return refuse(-errno, msg, n, "module file \"%s\" cannot be opened: %s", path, strerror(errno));
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		got = read(fd, &it, sizeof(it));
+	if (got == (ssize_t)sizeof(it))
+		whole = elf_is_whole(fd, &it, (uint64_t)st.st_size);
 	close(fd);
 	if (got != (ssize_t)sizeof(it) || memcmp(it.e_ident, ELFMAG, SELFMAG))
 		return refuse(-ENOEXEC, msg, n,
 			      "\"%s\" is not a module: it is no ELF file, expected a shared object (.so)", path);
 	if (self.e_machine && (it.e_ident[EI_CLASS] != self.e_ident[EI_CLASS] ||
 			       it.e_ident[EI_DATA] != self.e_ident[EI_DATA] || it.e_machine != self.e_machine))
-		return refuse(-ENOEXEC, msg, n,
-			      "\"%s\" is not a module for this machine: it was built for ELF machine %u, this server "
-			      "for %u: rebuild it",
-			      path, it.e_machine, self.e_machine);
+		return refuse(
+		    -ENOEXEC, msg, n,
+		    "\"%s\" is not a module for this machine: it was built for ELF machine %u, this server for %u: "
+		    "rebuild it",
+		    path, it.e_machine, self.e_machine);
 	if (it.e_type != ET_DYN)
 		return refuse(-ENOEXEC, msg, n,
 			      "\"%s\" is not a module: it is no shared object, expected one (link it with -shared)",
+			      path);
+	if (!whole)
+		return refuse(-ENOEXEC, msg, n, "module file \"%s\" is cut short or damaged: copy or build it anew",
 			      path);
 	return 0;
 }
