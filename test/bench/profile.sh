@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#rows[@]} -gt 0 ] || rows=(keepalive pipelined)
 build=${build:-$work/licorne}
-[ -x "$build/licorne" ] || { echo "no $build/licorne: give --build DIR, or run test/bench/run once" >&2; exit 1; }
+[ -f "$build/build.ninja" ] || { echo "no build in $build: give --build DIR, or run test/bench/run once" >&2; exit 1; }
 out=$work/profile
 mkdir -p "$out"
 

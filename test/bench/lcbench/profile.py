@@ -78,7 +78,7 @@ def counted(setup: servers.Setup, out: Path, row: str, total: int, threads: int)
         old.unlink()
     assert setup.build
     argv = ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={out}/callgrind.out.%p"]
-    running = start([*argv, str(setup.build / "licorne"), "-c", str(conf)], setup, f"callgrind-{row}", port, 120)
+    running = start([*argv, setup.binary, "-c", str(conf)], setup, f"callgrind-{row}", port, 120)
     try:
         drive(port, *ROWS[row], total)
         time.sleep(0.2)
@@ -149,7 +149,7 @@ def perf(setup: servers.Setup, out: Path, row: str, threads: int, top: int) -> N
     conf, data = out / "licorne.conf", out / f"perf-{row}.data"
     conf.write_text(servers.licorne_config(setup, port, threads))
     assert setup.build
-    running = start([str(setup.build / "licorne"), "-c", str(conf)], setup, f"perf-{row}", port, 20)
+    running = start([setup.binary, "-c", str(conf)], setup, f"perf-{row}", port, 20)
     try:
         pids = ",".join(map(str, tree(running.proc.pid)))
         argv = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "4000", "-g", "-o", str(data), "-p", pids]

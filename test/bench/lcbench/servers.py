@@ -50,6 +50,13 @@ class Setup:
         """The interpreter that the Python peers run on."""
         return str(self.work / "venv" / "bin" / "python")
 
+    @property
+    def binary(self) -> str:
+        """licorne itself, wherever its build puts it."""
+        assert self.build
+        places = [self.build / "core" / "licorne", self.build / "licorne", self.build / "bin" / "licorne"]
+        return str(next((p for p in places if p.is_file()), places[0]))
+
     def script(self, name: str) -> str:
         """A console script of the peers' environment."""
         return str(self.work / "venv" / "bin" / name)
@@ -110,7 +117,7 @@ def _licorne(setup: Setup, port: int, row: str) -> list[str]:
     threads = _threads(row, setup.licorne_threads)
     conf = setup.work / f"licorne-{row}.conf"
     conf.write_text(licorne_config(setup, port, threads))
-    return [str(setup.build / "licorne"), "-c", str(conf)]
+    return [setup.binary, "-c", str(conf)]
 
 
 def _echo(setup: Setup, port: int, _row: str) -> list[str]:
@@ -211,7 +218,7 @@ def build_licorne(setup: Setup, given: Path | None) -> str:
     """Build it, or take a folder; why not, or nothing."""
     if given:
         setup.build = given.resolve()
-        return "" if (setup.build / "licorne").exists() else f"{given}/licorne does not exist"
+        return "" if Path(setup.binary).exists() else f"there is no licorne in {given}"
     build = setup.work / "licorne"
     steps = [["ninja", "-C", str(build), "-j2"]]
     if not (build / "build.ninja").exists():
@@ -224,7 +231,7 @@ def build_licorne(setup: Setup, given: Path | None) -> str:
         if result.returncode:
             return f"does not build: {_tail(result)}"
     setup.build = build
-    return "" if (build / "licorne").exists() else "the build made no licorne binary"
+    return "" if Path(setup.binary).exists() else "the build made no licorne binary"
 
 
 def embedded_python(setup: Setup) -> str:
@@ -287,6 +294,6 @@ def prepare(setup: Setup, servers: list[Server], given: Path | None, install: bo
             by_name["nginx"].missing = "not installed (Debian: apt-get install nginx-light)"
     if "licorne" in by_name and setup.build and not by_name["licorne"].missing:
         rev = _quiet(["git", "-C", str(setup.root), "describe", "--always", "--dirty", "--tags"]).stdout.strip()
-        told = _quiet([str(setup.build / "licorne"), "-V"])
+        told = _quiet([setup.binary, "-V"])
         first = (told.stdout + told.stderr).strip().splitlines()
         by_name["licorne"].version = f"{first[0] if first else 'licorne'} ({rev or 'no git'})"
