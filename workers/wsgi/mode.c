@@ -80,13 +80,14 @@ mode_batch_slow(struct mode *m, uint32_t n, uint64_t ns, uint64_t now, const str
 	}
 	cpu = after->cpu_ns - before->cpu_ns;
 	waited = after->waits != before->waits;
-	if (!waited && cpu < n * (uint64_t)MODE_FAST_NS && cpu < usual + MODE_SLOW_NS) {
-		m->watch_until = now + MODE_CALM_NS; /* preempted; others may follow: go on looking */
-		return;
-	}
-	if (ns > usual + MODE_SLOW_NS) {
+	/* A batch can be a thousand calls, and its cost swings with the caches: only what doubles it, too, is one slow
+	 * call and not many that were a little slower. */
+	if ((waited || cpu > 2 * usual + MODE_SLOW_NS) && ns > 2 * usual + MODE_SLOW_NS) {
 		m->need = m->need < MODE_NEED_MAX / 8 ? m->need * 8 : MODE_NEED_MAX;
 		m->strikes++;
+	} else if ((waited ? ns : cpu) < n * (uint64_t)MODE_FAST_NS) {
+		m->watch_until = now + MODE_CALM_NS; /* preempted; others may follow: go on looking */
+		return;
 	}
 	to_pool(m);
 }

@@ -7,7 +7,7 @@
  * calls waited (voluntary context switches), they computed (CPU time), or the thread was preempted; the last says
  * nothing about the application and does not count.
  *
- * A slow inline call is a strike: `need` grows eightfold (up to 2^20), so that an application with a few slow
+ * A slow inline call is a strike: `need` grows eightfold (up to 2^16), so that an application with a few slow
  * calls in a hundred is practically never caught inline a second time; ten clean seconds inline halve it again.
  * Usage samples cost a system call, so inline batches take them only while there is a suspicion: for the first ten
  * seconds, and after each batch that looked slow.
@@ -20,7 +20,7 @@
 #define MODE_FAST_NS 200000u  /* a call that is fast; the mean of a batch that is not slow */
 #define MODE_SLOW_NS 1000000u /* a single inline call that is slow */
 #define MODE_NEED_MIN 256u
-#define MODE_NEED_MAX (1u << 20)
+#define MODE_NEED_MAX (1u << 16)
 #define MODE_CALM_NS UINT64_C(10000000000)
 
 /* getrusage(RUSAGE_THREAD): CPU time and voluntary context switches. */
