@@ -676,6 +676,29 @@ step_timers(struct lc_conn *c)
 	}
 }
 
+/* A turn of this connection inside a call: what the outer turn holds is put where the inner one finds it. */
+static void
+nest(struct lc_conn *c)
+{
+	lc_conn_srv(c)->nested++;
+	if (lc_conn_stash(c) < 0)
+		c->flags |= LC_C_CLOSE_NOW;
+}
+
+static void
+unnest(struct lc_conn *c)
+{
+	struct lc_srv *srv = lc_conn_srv(c);
+
+	srv->nested--;
+	if (c->ev.fn == ignore_event)
+		return;
+	for (struct lc_stream *o = c->chain.all; o; o = o->cnext)
+		if (o->ev) /* the worker's share, kept back */
+			lc_stream_note(o, 0);
+	srv->cur = c;
+}
+
 /* One thread, no lead to give away: serve this stream's connection alone until the event holds.  Listeners are
  * not asked meanwhile, so other processes take what comes. */
 static int
@@ -685,9 +708,7 @@ step(struct lc_conn *c, struct lc_stream *s, uint32_t events, int64_t ms)
 	uint64_t until = ms < 0 ? 0 : lc_loop_clock(&srv->loop) + (uint64_t)ms * 1000000;
 	uint32_t r;
 
-	srv->nested++;
-	if (lc_conn_stash(c) < 0)
-		c->flags |= LC_C_CLOSE_NOW;
+	nest(c);
 	for (;;) {
 		lc_conn_run(c);
 		r = lc_stream_poll(s, events);
@@ -704,14 +725,20 @@ step(struct lc_conn *c, struct lc_stream *s, uint32_t events, int64_t ms)
 		if (c->ev.fn != ignore_event)
 			step_timers(c);
 	}
-	srv->nested--;
-	if (c->ev.fn != ignore_event) {
-		for (struct lc_stream *o = c->chain.all; o; o = o->cnext)
-			if (o->ev)
-				lc_stream_note(o, 0);
-		srv->cur = c;
-	}
+	unnest(c);
 	return (int)r;
+}
+
+static void
+push_leading(struct lc_stream *s)
+{
+	struct lc_conn *c = s->owner;
+
+	if (!c)
+		return;
+	nest(c);
+	lc_conn_run(c);
+	unnest(c);
 }
 
 static int
@@ -744,9 +771,29 @@ void
 lc_conn_init(void)
 {
 	lc_stream_wait_leading = wait_leading;
+	lc_stream_push_leading = push_leading;
 }
 
 /* ---- all connections ---- */
+
+#define REUSE_LOOK 64 /* connections looked at for an idle one, least recently active first */
+
+static int
+reusable(const struct lc_conn *c)
+{
+	return !c->chain.all && !c->out && c != lc_conn_srv(c)->cur;
+}
+
+int
+lc_conn_has_idle(const struct lc_srv *srv)
+{
+	const struct lc_conn *c = srv->conns;
+
+	for (int k = 0; c && k < REUSE_LOOK; k++, c = c->next)
+		if (reusable(c))
+			return 1;
+	return 0;
+}
 
 int
 lc_conn_reuse(struct lc_srv *srv, uint32_t n)
@@ -755,7 +802,7 @@ lc_conn_reuse(struct lc_srv *srv, uint32_t n)
 
 	for (struct lc_conn *c = srv->conns, *next; c && done < n; c = next) {
 		next = c->next;
-		if (c->chain.all || c->out || c == srv->cur)
+		if (!reusable(c))
 			continue;
 		lc_conn_kill(c, LC_RSN_LIMIT);
 		done++;

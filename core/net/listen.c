@@ -85,10 +85,10 @@ lc_lsn_ready(struct lc_ev *ev, uint32_t events)
 	if (!ev->armed)
 		return; /* disarmed earlier in this batch */
 	for (uint32_t k = 0; k < most; k++) {
-		if (srv->nconns >= srv->max_conns && !lc_conn_reuse(srv, 1))
-			return; /* the gate closes at the end of the batch */
 		if (accept_one(l) <= 0)
 			break;
+		if (srv->nconns > srv->max_conns && !lc_conn_reuse(srv, 1))
+			return; /* one too many for a moment: the gate closes at the end of the batch */
 		if (srv->processes > 1 && ++l->taken >= ROTATE) {
 			l->taken = 0;
 			arm(l, 0);
@@ -100,7 +100,7 @@ lc_lsn_ready(struct lc_ev *ev, uint32_t events)
 void
 lc_gate_update(struct lc_srv *srv)
 {
-	int full = srv->nconns >= srv->max_conns || srv->loop.now < srv->no_files_until;
+	int full = srv->loop.now < srv->no_files_until || (srv->nconns >= srv->max_conns && !lc_conn_has_idle(srv));
 
 	if (srv->draining || !srv->gate_open_since)
 		return;

@@ -92,6 +92,7 @@ void lc_gate_close_for_good(struct lc_srv *);
 /* conn.c */
 void lc_conn_init(void);
 void lc_conn_new(struct lc_lsn *, int fd, const void *sockaddr, uint32_t len);
+int lc_conn_has_idle(const struct lc_srv *);
 int lc_conn_reuse(struct lc_srv *, uint32_t n); /* close up to n idle connections, oldest first; how many */
 void lc_conn_drain_all(struct lc_srv *, uint32_t phase);
 void lc_conn_kill_all(struct lc_srv *, uint32_t reason);

@@ -14,6 +14,7 @@
 #include "stream/internal.h"
 
 int (*lc_stream_wait_leading)(struct lc_stream *, uint32_t events, int64_t ms);
+void (*lc_stream_push_leading)(struct lc_stream *);
 
 /* Locked.  Other threads only. */
 static void
@@ -248,6 +249,11 @@ api_write(struct lc_stream *s, const struct lc_slice *v, uint32_t n, uint32_t wf
 		r = 1;
 	}
 	note_unlock(s, LC_SE_OUT);
+	if ((wflags & (LC_W_FLUSH | LC_W_FIN)) == LC_W_FLUSH && lc_loop_leading(s->loop)) {
+		lc_stream_push_leading(s);
+		if (r == 1 && lc_stream_poll(s, LC_EV_WRITE))
+			r = s->aborted ? -EPIPE : 0;
+	}
 	return r;
 }
 

@@ -140,6 +140,8 @@ void lc_stream_collect(struct lc_stream *);
 /* Worker's side: the "stream" table.  wait_leading: what net does when the leading thread must wait inside a call. */
 extern const struct lc_stream_api lc_stream_table;
 extern int (*lc_stream_wait_leading)(struct lc_stream *, uint32_t events, int64_t ms);
+/* What net does when the leading thread, inside a call, has written a piece that must not be delayed. */
+extern void (*lc_stream_push_leading)(struct lc_stream *);
 uint32_t lc_stream_poll(struct lc_stream *, uint32_t events); /* events that hold now; locks */
 
 #endif
