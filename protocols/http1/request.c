@@ -185,6 +185,7 @@ h1_request(struct h1 *s)
 		    .name = {head + f->name, f->name_n}, .value = {head + f->value, f->value_n}, .token = f->token};
 	}
 	rq->version = (uint16_t)(0x0100 | s->minor);
+	rq->scheme = rq->flags & LC_R_TLS ? (struct lc_str){"https", 5} : (struct lc_str){"http", 4};
 	rq->protocol = s->minor ? (struct lc_str){"HTTP/1.1", 8} : (struct lc_str){"HTTP/1.0", 8};
 	rq->flags |= (uint16_t)((length ? LC_R_BODY : 0) | (s->expect ? LC_R_EXPECT : 0) |
 				(t.te_trailers ? LC_R_TRAILERS_OK : 0));
