@@ -68,7 +68,7 @@ def pip_download(folder):
                 return os.path.join(folder, name)
         lines = [x for x in r.stdout.splitlines() if x.strip()]
         errors = [x for x in lines if x.startswith('ERROR')] or lines[-1:]
-        why = 'pip failed: ' + (errors[-1].strip() if errors else f'exit status {r.returncode}')
+        why = 'pip failed: ' + (errors[-1].strip().rstrip('.') if errors else f'exit status {r.returncode}')
     raise RuntimeError(why)
 
 
