@@ -306,7 +306,6 @@ lc__arb_ready(struct lc__arb *a, struct lc__proc *p)
 	const char **names;
 	uint32_t n = 0;
 
-	a->ever_ready = true;
 	p->pool->ready = true;
 	for (uint32_t i = 0; i < a->npools; i++) {
 		if (!a->pools[i].ready)
@@ -334,12 +333,19 @@ lc__arb_ready(struct lc__arb *a, struct lc__proc *p)
 	free(names);
 }
 
-int
-lc__arb_boot_failed(struct lc__arb *a)
+/* Until every pool has served once, a pool of which nothing has is a start that failed as a whole. */
+bool
+lc__arb_first_start(const struct lc__arb *a, const struct lc__pool *pool)
 {
-	if (a->ever_ready || a->stopping)
+	return !a->told_ready && !pool->ready;
+}
+
+int
+lc__arb_boot_failed(struct lc__arb *a, const struct lc__pool *pool)
+{
+	if (!lc__arb_first_start(a, pool) || a->stopping)
 		return 0;
-	lc_log(LC_LOG_CRIT, "no worker could start: licorne ends");
+	lc_log(LC_LOG_CRIT, "no worker of pool %s could start: licorne ends", pool->name);
 	a->exit_status = LC_EXIT_BOOT;
 	lc__arb_stop(a, true);
 	return 1;

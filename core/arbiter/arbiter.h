@@ -20,7 +20,7 @@ struct lc_arb_opts {
 	size_t text_n;
 	const char *prefix, *globals; /* -p, -g; NULL */
 	int no_check;                 /* the caller has checked it */
-	/* Once, when each pool has a worker that accepts: the bound addresses, ports resolved. */
+	/* Once, when each pool has a worker that accepts connections: the bound addresses, ports resolved. */
 	void (*on_ready)(void *arg, const char *const *names, uint32_t n);
 	void *arg;
 };

@@ -31,7 +31,7 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 	lcimsg_put_u32(m, 1);
 	lcimsg_put_u32(m, pool->nlisteners);
 	lcimsg_put_u32(m, (uint32_t)a->log_level);
-	lcimsg_put_u8(m, !a->ever_ready);
+	lcimsg_put_u8(m, lc__arb_first_start(a, pool));
 	lcimsg_put_str(m, a->prefix);
 	r = lcimsg_submit(p->chan, m);
 	for (uint32_t i = 0; r >= 0 && i < pool->nlisteners; i++) {
@@ -96,7 +96,7 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		snprintf(head, sizeof(head), "worker %s/%u (pid %ld) could not start:", p->pool->name, p->index,
 			 (long)p->pid);
 		lc_log_text(LC_LOG_ERROR, head, text, n);
-		(void)lc__arb_boot_failed(a);
+		(void)lc__arb_boot_failed(a, p->pool);
 		return;
 	default: /* the table has no other of a worker's */
 		return;

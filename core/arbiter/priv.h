@@ -93,8 +93,8 @@ struct lc__arb {
 	uint32_t npools;
 	struct lc__proc **procs;
 	uint32_t nprocs;
-	int64_t now; /* ms, as of this turn */
-	bool ever_ready, told_ready;
+	int64_t now;     /* ms, as of this turn */
+	bool told_ready; /* every pool has served */
 	enum { LC__RUN, LC__GRACEFUL, LC__QUICK } stopping;
 	int exit_status;
 	char *pid_file;
@@ -144,8 +144,9 @@ int lc__peer_configure(struct lc__arb *, struct lc__proc *);
 /* arbiter.c */
 int64_t lc__now_ms(void);
 void lc__arb_ready(struct lc__arb *, struct lc__proc *);
-/* A worker could not start.  1: nothing ever could, that ends the arbiter. */
-int lc__arb_boot_failed(struct lc__arb *);
+bool lc__arb_first_start(const struct lc__arb *, const struct lc__pool *);
+/* A worker of the pool could not start.  1: that ends the arbiter. */
+int lc__arb_boot_failed(struct lc__arb *, const struct lc__pool *);
 void lc__arb_stop(struct lc__arb *, bool quick);
 
 #endif

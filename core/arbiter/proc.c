@@ -193,7 +193,7 @@ fail:
 	close_handles(a, p);
 	lc__proc_state(p, LC_PS_DEAD);
 	/* The machine's fault, not the application's: worth another try unless nothing ever ran. */
-	if (!a->stopping && !a->ever_ready && lc__arb_boot_failed(a)) {
+	if (lc__arb_boot_failed(a, p->pool)) {
 		lc__proc_state(p, LC_PS_EMPTY);
 		return;
 	}
@@ -338,7 +338,7 @@ bury(struct lc__arb *a, struct lc__proc *p, const siginfo_t *si)
 	close_handles(a, p);
 	lc__proc_state(p, LC_PS_DEAD);
 	tell_end(a, p);
-	if (!p->was_ready && !a->ever_ready && !a->stopping && p->index < p->pool->target && lc__arb_boot_failed(a)) {
+	if (!p->was_ready && p->index < p->pool->target && lc__arb_boot_failed(a, p->pool)) {
 		lc__proc_state(p, LC_PS_EMPTY);
 		return;
 	}
