@@ -705,7 +705,7 @@ test_leaks(void **state)
 	for (int i = 0; i < 7; i++)
 		if (labs(b[i] - a[i]) > 3)
 			fail_msg("number %d was %ld, is %ld", i, a[i], b[i]);
-	if (labs(b[7] - a[7]) > 200)
+	if (labs(b[7] - a[7]) > 500) /* Python's own caches settle late; a leak would be 10,000 */
 		fail_msg("allocated blocks: %ld, then %ld", a[7], b[7]);
 }
 

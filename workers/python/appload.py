@@ -92,7 +92,9 @@ def candidates(module: ModuleType, wanted: str) -> str:
     callables = [
         name
         for name, value in vars(module).items()
-        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) in (None, module.__name__)
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", None) in (None, module.__name__)
     ]
     objects = [n for n, v in vars(module).items() if not n.startswith("_") and callable(v) and not isinstance(v, type)]
     near = difflib.get_close_matches(wanted, objects + callables, n=3, cutoff=0.6)
@@ -113,7 +115,9 @@ def load(spec: str) -> Any:
         missing = exc.name or ""
         if missing == module_name or module_name.startswith(missing + "."):
             where = os.getcwd()
-            raise AppError(f"there is no module {missing!r} (looked in {where} and {len(sys.path)} more places)") from exc
+            raise AppError(
+                f"there is no module {missing!r} (looked in {where} and {len(sys.path)} more places)"
+            ) from exc
         raise
     app: Any = module
     for i, name in enumerate(names):

@@ -4,8 +4,8 @@
     licorne-app-helper --app MODULE:NAME [--threads N] [--worker NAME]
 
 The application is imported here, in a process of its own, because what it is (WSGI or ASGI) can only be seen by looking
-at it.  On standard output: ``load_module`` lines, a line ``%%``, the ``worker`` block.  Exit status: 0; 2 for wrong usage
-or an environment that does not fit; 3 if the application cannot be imported; 4 if it is an ASGI application.
+at it.  On standard output: ``load_module`` lines, a line ``%%``, the ``worker`` block.  Exit status: 0; 2 for wrong
+usage or an environment that does not fit; 3 if the application cannot be imported; 4 if it is an ASGI application.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from appload import AppError, format_exception, load, parse, set_up_paths  # noqa: E402
+from appload import AppError, format_exception, load, parse, set_up_paths
 
 del sys.path[0]
 
@@ -77,11 +77,7 @@ def is_asgi(app: Any) -> bool:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
         return False
-    needed = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return len(needed) == 3 or [p.name for p in needed] == ["scope"]
 
 
@@ -130,8 +126,8 @@ def main() -> int:
         say(str(exc))
         return IMPORT_FAILED
     except BaseException as exc:  # SystemExit as well: a module that exits cannot be served
-        sys.stderr.write(format_exception(exc))
-        say(f"{args.app} could not be imported")
+        tb = exc.__traceback__
+        sys.stderr.write(format_exception(exc.with_traceback(tb and tb.tb_next)))
         return IMPORT_FAILED
     if is_asgi(app):
         say(f"{args.app} is an ASGI application; this version of licorne runs WSGI applications only")

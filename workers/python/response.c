@@ -15,6 +15,7 @@
 #include <structmember.h>
 
 #define NNAMES 64u
+#define MAXNAME 64u
 #define NSPARE 32u
 #define NSLICES 16u
 #define MAXFIELDS 1000u /* the arena holds less than that, mostly */
@@ -22,7 +23,7 @@
 #define N_HOP 1u
 #define N_LENGTH 2u
 
-/* Names of fields are mostly the same few interned strings: what is known about each, by identity. */
+/* Names of fields are mostly the same few constants of the application: what is known about each, by identity. */
 static struct known {
 	PyObject *name; /* strong */
 	uint16_t token, flags;
@@ -128,7 +129,7 @@ check_name(PyObject *name, uint16_t *ret_token, uint16_t *ret_flags)
 	}
 	if (token == LC_TOK_CONTENT_LENGTH)
 		flags |= N_LENGTH;
-	if (PyUnicode_CHECK_INTERNED(name)) {
+	if (n <= MAXNAME) {
 		PyObject *old = k->name;
 
 		k->name = Py_NewRef(name);

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""licorne-app-helper: what it says about applications of all kinds.  Run with its path as the argument."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+
+HELPER = sys.argv.pop() if len(sys.argv) > 1 else ""
+VERSION = "{}.{}".format(*sys.version_info[:2])
+
+APPS = """
+    import functools
+    print("noise on standard output")
+    def wsgi(environ, start_response): ...
+    class Instance:
+        def __call__(self, environ, start_response): ...
+    instance = Instance()
+    class Iterable:
+        def __init__(self, environ, start_response): ...
+        def __iter__(self): ...
+    partial = functools.partial(lambda extra, environ, start_response: None, 1)
+    def optional(environ, start_response, extra=None): ...
+    def stars(*args): ...
+    def create(): return wsgi
+    number = 3
+
+    async def asgi(scope, receive, send): ...
+    class AsyncInstance:
+        async def __call__(self, scope, receive, send): ...
+    asgi_instance = AsyncInstance()
+    def asgi_plain(scope, receive, send): ...
+    def asgi_two(scope): ...
+    asgi_partial = functools.partial(asgi)
+    def create_asgi(): return asgi_instance
+"""
+
+
+class HelperTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.dir = os.path.realpath(folder.name)
+        Path(self.dir, "apps.py").write_text(textwrap.dedent(APPS))
+
+    def ask(self, app: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+        return subprocess.run(
+            [HELPER, "--app", app, *args],
+            cwd=self.dir,
+            env={**clean, **env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def test_wsgi(self) -> None:
+        for name in ("wsgi", "instance", "Iterable", "partial", "optional", "stars", "create()"):
+            with self.subTest(name):
+                done = self.ask(f"apps:{name}")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                expect = f'load_module wsgi;\n%%\nworker wsgi {{\n    app "apps:{name}";\n    chdir "{self.dir}";\n}}\n'
+                self.assertEqual(done.stdout, expect)
+                self.assertIn("noise", done.stderr)
+
+    def test_options_and_quoting(self) -> None:
+        Path(self.dir, "q.py").write_text("def create(*args): return lambda environ, start_response: None\n")
+        done = self.ask('q:create("a\\\\b$c")', "--threads", "7", "--worker", "sync", PYTHONPATH="/one:two")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = [line.strip() for line in done.stdout.splitlines()]
+        self.assertEqual(lines[:3], ["load_module sync;", "%%", "worker sync {"])
+        self.assertIn('app "q:create(\\"a\\\\\\\\b\\$c\\")";', lines)
+        self.assertIn('pythonpath "/one";', lines)
+        self.assertIn(f'pythonpath "{self.dir}/two";', lines)
+        self.assertIn("threads 7;", lines)
+
+    def test_asgi(self) -> None:
+        for name in ("asgi", "asgi_instance", "asgi_plain", "asgi_two", "asgi_partial", "create_asgi()"):
+            with self.subTest(name):
+                done = self.ask(f"apps:{name}")
+                self.assertEqual(done.returncode, 4, done.stderr)
+                self.assertEqual(done.stdout, "")
+                self.assertIn(f"apps:{name} is an ASGI application", done.stderr)
+
+    def test_errors(self) -> None:
+        Path(self.dir, "broken.py").write_text("import nosuchthing\n")
+        Path(self.dir, "leaves.py").write_text("raise SystemExit(9)\n")
+        for app, text in (
+            ("apps:wsgy", "apps has no attribute 'wsgy'; it has apps:wsgi"),
+            ("apps:number", "is not callable: it is of type int"),
+            ("nosuch:app", "there is no module 'nosuch'"),
+            ("apps.py:app", "there is no module 'apps.py'"),
+            ("apps:create(", "is neither a name nor a call"),
+            ("broken:app", "ModuleNotFoundError: No module named 'nosuchthing'"),
+            ("leaves:app", "SystemExit: 9"),
+        ):
+            with self.subTest(app):
+                done = self.ask(app)
+                self.assertEqual(done.returncode, 3, done.stderr)
+                self.assertEqual(done.stdout, "")
+                self.assertIn(text, done.stderr.splitlines()[-1])
+                self.assertNotIn("helper.py", done.stderr)
+
+    def test_environments(self) -> None:
+        venv = os.path.join(self.dir, "venv")
+        subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", venv], check=True, timeout=60)
+        site = Path(venv, "lib", f"python{VERSION}", "site-packages")
+        (site / "inside.py").write_text("def application(environ, start_response): ...\n")
+        done = self.ask("inside", VIRTUAL_ENV=venv)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(f'    venv "{venv}";\n', done.stdout)
+        self.assertEqual(self.ask("inside").returncode, 3)
+        Path(venv, "pyvenv.cfg").write_text("home = /usr/bin\nversion_info = 3.2.1.final.0\n")
+        done = self.ask("inside", VIRTUAL_ENV=venv)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(f"is of Python 3.2.1, but this licorne embeds Python {VERSION}", done.stderr)
+        self.assertIn(f"meson setup --wipe build -Dpython={venv}/bin/python", done.stderr)
+        done = self.ask("inside", VIRTUAL_ENV=self.dir)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("is not a virtual environment", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
