@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import BINARY, SANITIZED, Gate, Server, config, pool
+from harness import SANITIZED, Gate, Server, config, pool
 
 Start = Callable[..., Server]
 as_root = pytest.mark.root
@@ -28,11 +28,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     items[:] = [i for i in items if i not in out]
     config.hook.pytest_deselected(items=out)
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if not BINARY.exists():
-        raise pytest.UsageError(f"{BINARY} is not built; LICORNE_BUILD names another build tree")
 
 
 def starter(folder: Path) -> Iterator[Start]:

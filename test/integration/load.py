@@ -13,7 +13,7 @@ from harness import Server, until
 
 
 class Load:
-    """``clients`` threads, each with one connection at a time.
+    """``clients`` threads, each with one connection at a time, for 50 requests.
 
     Outcomes: ``answered``; ``refused``, no connection could be made; ``unserved``, a new connection ended or was reset
     before its first answer; ``ended``, a connection that had answers ended in good order instead of answering one more;
@@ -46,7 +46,7 @@ class Load:
                 continue
             served = 0
             with client:
-                while not self.over.is_set():
+                while served < 50 and not self.over.is_set():
                     try:
                         answer = client.request(self.target)
                     except Ended:

@@ -83,6 +83,7 @@ def test_errors(client: httpx.Client, flask: Server) -> None:
     assert client.get("/no/such/page").status_code == 404
     assert client.post("/").status_code == 405
     assert client.get("/fail").status_code == 500
+    flask.allow(r"Exception on /fail")
     flask.wait_log("RuntimeError: a page that fails")
 
 

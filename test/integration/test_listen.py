@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import Start, as_root
-from harness import BINARY, PATIENCE, config, environment, pool, until
+from harness import BINARY, PATIENCE, Gate, config, environment, pool, until
 
 
 def test_port_0_is_resolved(start: Start) -> None:
@@ -177,18 +178,32 @@ def test_listener_that_cannot_be(tmp_path: Path) -> None:
         assert address in done.stderr, done.stderr
 
 
-def test_worker_connections_limit(start: Start) -> None:
+def test_worker_connections_limit(start: Start, gate: Gate, tmp_path: Path) -> None:
     """At the limit the worker stops accepting; who waits is served when another leaves."""
-    server = start(config(pool(inside="worker_connections 4;")))
+    server = start(config(pool(inside="worker_connections 4;", threads=8)))
     held = [server.client() for _ in range(4)]
-    for c in held:
-        assert c.request("/").status == 200
+    for i, c in enumerate(held):
+        c.send(f"GET /wait?mark={tmp_path / str(i)}&gate={gate.path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        until((tmp_path / str(i)).exists, "the call")
     with server.client() as waiting:
         waiting.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        for c in held:  # those inside are not disturbed
-            assert c.request("/").status == 200
-        held[0].close()
+        with pytest.raises(TimeoutError):
+            waiting.sock.settimeout(0.3)
+            waiting.more()
+        waiting.sock.settimeout(PATIENCE)
+        gate.open()
+        for c in held:
+            assert c.response().status == 200
+            c.close()
         assert waiting.response().status == 200
-    for c in held[1:]:
+
+
+def test_idle_connections_at_the_limit_are_kept(start: Start) -> None:
+    """As long as nobody waits for their place."""
+    server = start(config(pool(inside="worker_connections 4;")))
+    held = [server.client() for _ in range(4)]
+    for _ in range(3):
+        for c in held:
+            assert c.request("/").status == 200
+    for c in held:
         c.close()
-    until(lambda: server.get("/") == "Hello, world!\n", "service")

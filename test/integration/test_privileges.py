@@ -8,10 +8,11 @@ import json
 import os
 import pwd
 import re
+import subprocess
 from pathlib import Path
 
 from conftest import Start, as_root
-from harness import BINARY, Server, config, descriptors, environment, pool, run
+from harness import BINARY, BUILD, Server, config, descriptors, environment, pool, run
 
 # A home of root that only root may enter would keep other users from Python: then each folder on the way to what the
 # worker needs is made enterable, in a mount namespace of the server's own.
@@ -41,7 +42,8 @@ exec "$@"
 
 def as_other(start: Start, text: str, **kw: object) -> Server:
     """Start where another user can reach the Python library, the applications and the build."""
-    library = re.search(r"=> (\S*libpython\S+)", os.popen(f"ldd {BINARY.parents[1]}/wsgi.so").read())
+    ldd = subprocess.run(["ldd", BUILD / "wsgi.so"], capture_output=True, text=True, check=True)
+    library = re.search(r"=> (\S*libpython\S+)", ldd.stdout)
     python = library[1] if library else "/usr/lib/none"
     before = ["unshare", "-m", "sh", "-c", OPEN_UP, "sh", python, str(BINARY), str(Path(__file__))]
     return start(text, before=before, **kw)

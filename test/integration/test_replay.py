@@ -42,7 +42,7 @@ CORPUS = {
     + LAST,
     "expect": (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello" + LAST),
     "empty lines": b"\r\n\r\n" + LAST,
-    "stream": b"GET /big?n=3000&chunk=1000 HTTP/1.1\r\nHost: x\r\n\r\n" + LAST,
+    "stream": b"GET /big?n=3000&chunk=1000&length=1 HTTP/1.1\r\nHost: x\r\n\r\n" + LAST,
     "error": b"GET /fail HTTP/1.1\r\nHost: x\r\n\r\n" + LAST,
     "long field": b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"v" * 3000 + b"\r\n\r\n" + LAST,
     "many fields": b"GET / HTTP/1.1\r\nHost: x\r\n"

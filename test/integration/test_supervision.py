@@ -189,7 +189,8 @@ def test_term_finishes_slow_requests(start: Start, worker: str, gate: Gate, tmp_
         gate.open()
         answer = c.response()
         assert answer.text.startswith("waited")
-        assert answer.get("Connection") == "close"
+        # the one thread of a sync worker is in the call: it learns of the end after it
+        assert answer.get("Connection") == ("close" if worker == "wsgi" else None)
         assert c.ended()
     server.wait(0)
 
@@ -313,7 +314,7 @@ def test_boot_failure_ends_with_the_traceback(tmp_path: Path, worker: str) -> No
 @pytest.mark.parametrize(
     ("app", "words"),
     [
-        ("nowhere:app", "No module named 'nowhere'"),
+        ("nowhere:app", "no module 'nowhere'"),
         ("probe:nothing", "nothing"),
         ("probe:TEXT", "callable"),
         ("probe:nothing()", "nothing"),

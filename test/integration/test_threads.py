@@ -15,12 +15,13 @@ from harness import Gate, Server, config, pool, until
 
 
 def wait_calls(
-    server: Server, folder: Path, gate: Gate, count: int, prefix: str = "m"
+    server: Server, folder: Path, gates: Gate | list[Gate], count: int, prefix: str = "m"
 ) -> tuple[list[Client], list[Path]]:
-    """That many calls that wait at the gate; a mark tells that one runs."""
+    """That many calls that wait at a gate, of their own or all at one; a mark tells that one runs."""
     clients, marks = [], []
     for i in range(count):
         mark = folder / f"{prefix}{i}"
+        gate = gates if isinstance(gates, Gate) else gates[i]
         c = server.client()
         c.send(f"GET /wait?mark={mark}&gate={gate.path} HTTP/1.1\r\nHost: x\r\n\r\n")
         clients.append(c)
@@ -98,15 +99,20 @@ def test_keep_alive_connections_go_on_beside_a_slow_call(start: Start, gate: Gat
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_limit(start: Start, gate: Gate, tmp_path: Path, threads: int) -> None:
+def test_threads_limit(start: Start, tmp_path: Path, threads: int) -> None:
     """`threads` calls at once, never more; the rest waits its turn and gets its answer."""
     server = start(config(pool(threads=threads)))
-    clients, marks = wait_calls(server, tmp_path, gate, threads + 3)
-    until(lambda: ran(marks) == threads, f"{threads} calls at once")
-    for done in range(1, 4):
-        gate.open()
-        until(partial(runs, marks, threads + done), "the next call")
-    gate.remove()
+    gates = [Gate(tmp_path / f"gate{i}") for i in range(threads + 3)]
+    clients, marks = wait_calls(server, tmp_path, gates, threads + 3)
+    opened: set[int] = set()
+    for count in range(threads, threads + 4):
+        until(partial(runs, marks, count), f"{count} calls begun")
+        inside = [i for i, m in enumerate(marks) if m.exists() and i not in opened]
+        assert len(inside) == threads
+        gates[inside[0]].open()
+        opened.add(inside[0])
+    for i in set(range(threads + 3)) - opened:
+        gates[i].open()
     for c in clients:
         with c:
             assert c.response().status == 200
