@@ -79,6 +79,32 @@ lc__set_is_here(const struct lc__set *set, const struct lc__blk *b)
 	return !owner || !strcmp(owner, set->ds->owner);
 }
 
+/* What follows from a module that is not there is not worth saying. */
+static void
+module_failed(struct lc__load *ld, const char *what)
+{
+	const char *base = strrchr(what, '/');
+	struct lc__stmt *f = lc__alloc(&ld->conf->arena, sizeof(*f));
+	size_t n;
+
+	base = base ? base + 1 : what;
+	n = strlen(base);
+	if (n > 3 && !strcmp(base + n - 3, ".so"))
+		n -= 3;
+	f->name = lc__strndup(&ld->conf->arena, base, n);
+	f->child = ld->failed;
+	ld->failed = f;
+}
+
+static int
+has_failed(const struct lc__load *ld, const char *name)
+{
+	for (const struct lc__stmt *f = ld->failed; f; f = f->child)
+		if (!strcmp(f->name, name))
+			return 1;
+	return 0;
+}
+
 /* ---- names ---- */
 
 static const struct lc_directive *
@@ -172,6 +198,8 @@ unknown(struct lc__load *ld, const struct lc__blk *b, const struct lc__stmt *st)
 					nearest_try(&n, conf->sets[s].rows[i].name);
 	}
 	owner = ld->opts->whose ? ld->opts->whose(ld->opts->arg, st->name) : NULL;
+	if (owner && *owner && has_failed(ld, owner))
+		return;
 	if (owner && *owner && block_owner(b))
 		lc_err_add(ld->err, st->file, st->line,
 			   "unknown directive \"%s\" %s %s, expected one of its own; it belongs to module %s",
@@ -333,9 +361,8 @@ want_module(struct lc__load *ld, const struct lc__stmt *st, const char *name, ui
 
 	if (ld->conf->opaque || st->bad)
 		return;
-	for (const struct lc__stmt *f = ld->failed; f && !set; f = f->child)
-		if (!strcmp(f->name, name))
-			return; /* reported where it was to be loaded */
+	if (!set && has_failed(ld, name))
+		return; /* reported where it was to be loaded */
 	if (!set) {
 		for (uint32_t s = 0; s < ld->conf->nsets; s++)
 			if (ld->conf->sets[s].stmt)
@@ -570,6 +597,8 @@ load_module(struct lc__load *ld, const struct lc__stmt *st)
 			   "load_module has %u arguments%s, expected: load_module NAME | PATH;%s", st->nargs,
 			   st->has_block ? " and a block" : "",
 			   st->last_line > st->line ? " (is a \";\" missing?)" : "");
+		for (uint32_t i = 0; i < st->nargs; i++)
+			module_failed(ld, st->args[i]);
 		return;
 	}
 	if (ld->conf->opaque)
@@ -583,13 +612,7 @@ load_module(struct lc__load *ld, const struct lc__stmt *st)
 		what = lc__path_join(&ld->conf->arena, ld->conf->prefix, what);
 	errors = lc_err_count(ld->err);
 	if (ld->opts->load_module(ld->opts->arg, what, st->file, st->line, ld->err, &ds) < 0 || !ds) {
-		const char *base = strrchr(what, '/');
-		struct lc__stmt *f = lc__alloc(&ld->conf->arena, sizeof(*f));
-		f->name = lc__strdup(&ld->conf->arena, base ? base + 1 : what);
-		if (strlen(f->name) > 3 && !strcmp(f->name + strlen(f->name) - 3, ".so"))
-			f->name = lc__strndup(&ld->conf->arena, f->name, strlen(f->name) - 3);
-		f->child = ld->failed;
-		ld->failed = f;
+		module_failed(ld, what);
 		if (lc_err_count(ld->err) == errors)
 			lc_err_add(ld->err, st->file, st->line, "module \"%s\" cannot be loaded, expected a module",
 				   lc__shown(ld, what));

@@ -140,19 +140,24 @@ static const struct lc_directive pool_rows[] = {
     LC_ROW_(LC_T_MSEC2, "respawn_delay", LC_C_MAIN | LC_C_POOL, 0,
 	    LC_AT_(struct lc_conf_pool, respawn_delay, struct lc_msec2), "100ms 30s", &delay_range, "MIN MAX",
 	    "How long to wait before a process that ended is started again.",
-	    "A process that keeps failing waits twice as long each time, from MIN up to MAX."),
+	    "One that had worked well is started again at once. One that keeps failing waits about MIN, then twice as "
+	    "long each\n"
+	    "time, up to MAX."),
     LC_UINT(struct lc_conf_pool, worker_connections, "worker_connections", LC_C_MAIN | LC_C_POOL, "16384",
 	    &connections_range, "How many connections one process holds at once.",
 	    "At that number it stops accepting until one is closed; other processes of the pool go on. The limit of "
 	    "open files\n"
-	    "has to allow for it."),
+	    "has to allow for it; where it does not, fewer are served and a warning says how many."),
     LC_LIST(struct lc_conf_pool, protocols, "protocols", LC_C_MAIN | LC_C_POOL, NULL, "MODULE ...",
 	    "Which protocols the pool speaks, the preferred one first.",
 	    "Names of loaded protocol modules, in the order in which they are offered to clients. Not set: all that "
 	    "are loaded,\n"
 	    "in the order of their `load_module` lines."),
     LC_ROW_(LC_T_PATH, "access_log", LC_C_MAIN | LC_C_POOL, 0, LC_AT_(struct lc_conf_pool, access_log, const char *),
-	    "off", no_path, "PATH | - | off", "Where a line per request goes.", "`-` is the standard output."),
+	    "off", no_path, "PATH | - | off", "Where a line per request goes.",
+	    "The line is in the combined format, with the time that the request took in microseconds at its end. `-` "
+	    "is the\n"
+	    "standard output."),
 };
 
 static int
