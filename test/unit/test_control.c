@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_control.c - the worker's end of its channel, against an arbiter that the test plays. */
+#include "imsg_util.h"
+
+#include "arbiter/msg.h"
+#include "log/log.h"
+#include "worker/control.h"
+
+#include <time.h>
+
+struct seen {
+	int drain, stop, lost;
+	int64_t ms;
+};
+
+static void
+do_drain(void *arg, int64_t ms)
+{
+	((struct seen *)arg)->drain++;
+	((struct seen *)arg)->ms = ms;
+}
+static void
+do_stop(void *arg)
+{
+	((struct seen *)arg)->stop++;
+}
+static void
+do_lost(void *arg)
+{
+	((struct seen *)arg)->lost++;
+}
+static const struct lc_ctl_ops ops = {do_drain, do_stop, do_lost};
+
+static struct lc_ctl *
+open_pair(lcimsg_chan **ret)
+{
+	struct lcimsg_opts o = {.struct_size = sizeof(o), .flags = LCIMSG_OWN_FD, .role = LC_ROLE_ARBITER};
+	struct lc_ctl *c = NULL;
+	int sv[2];
+
+	lc_log_level(1); /* what is provoked is not to be read */
+	assert_int_equal(lcimsg_pair(sv, SOCK_STREAM), 0);
+	assert_int_equal(lcimsg_open(ret, sv[0], &o), 0);
+	assert_int_equal(lc_ctl_open(&c, sv[1], "test"), 0);
+	assert_int_equal(fcntl(sv[1], F_GETFD), FD_CLOEXEC);
+	return c;
+}
+
+static void
+send_config(lcimsg_chan *a, uint32_t nlisteners)
+{
+	lcimsg_msg *m = lcimsg_msg_new(LC_MSG_CONFIG, 0);
+
+	lcimsg_put_memfd(m, lcimsg_memfd("t", "pool web { }", 12), 12, LCIMSG_FD_TAKE);
+	lcimsg_put_u32(m, 3);
+	lcimsg_put_u32(m, 5);
+	lcimsg_put_u32(m, 1);
+	lcimsg_put_u32(m, nlisteners);
+	lcimsg_put_u32(m, 1);
+	lcimsg_put_u8(m, 1);
+	lcimsg_put_str(m, "/etc/x");
+	assert_int_equal(lcimsg_submit(a, m), 0);
+}
+
+static void
+send_listen(lcimsg_chan *a, uint32_t index, const char *name, char mark)
+{
+	lcimsg_msg *m = lcimsg_msg_new(LC_MSG_LISTEN, 0);
+
+	lcimsg_put_u32(m, index);
+	lcimsg_put_str(m, name);
+	lcimsg_put_fd(m, marked(mark), LCIMSG_FD_TAKE);
+	assert_int_equal(lcimsg_submit(a, m), 0);
+}
+
+static void
+say(lcimsg_chan *a, uint16_t type)
+{
+	assert_int_equal(lcimsg_send(a, type, 0, NULL, 0, NULL, 0, 0), 0);
+}
+
+static void
+send_drain(lcimsg_chan *a, int64_t from_now)
+{
+	struct timespec ts;
+	lcimsg_msg *m = lcimsg_msg_new(LC_MSG_DRAIN, 0);
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	lcimsg_put_u64(m, (uint64_t)((int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + from_now));
+	assert_int_equal(lcimsg_submit(a, m), 0);
+}
+
+static struct lc_ctl *
+running(lcimsg_chan **a)
+{
+	struct lc_ctl *c = open_pair(a);
+	const struct lc_ctl_setup *s;
+
+	send_config(*a, 0);
+	say(*a, LC_MSG_GO);
+	assert_int_equal(lcimsg_flush(*a), 0);
+	assert_int_equal(lc_ctl_setup(c, &s), 0);
+	return c;
+}
+
+static void
+test_setup(void **state)
+{
+	lcimsg_chan *a;
+	struct lc_ctl *c = open_pair(&a);
+	const struct lc_ctl_setup *s;
+	int fd = marked('L');
+
+	send_config(a, 2);
+	send_listen(a, 0, "127.0.0.1:80", 'A');
+	send_listen(a, 7, "unix:/x", 'B');
+	assert_int_equal(lcimsg_send(a, LC_MSG_ACCESSLOG, 0, NULL, 0, &fd, 1, LCIMSG_FD_TAKE), 0);
+	say(a, LC_MSG_GO);
+	assert_int_equal(lcimsg_flush(a), 0);
+	assert_int_equal(lc_ctl_setup(c, &s), 0);
+	assert_int_equal(s->slot, 3);
+	assert_int_equal(s->processes, 5);
+	assert_int_equal(s->first_start, 1);
+	assert_string_equal(s->prefix, "/etc/x");
+	assert_int_equal(s->text_n, 12);
+	assert_memory_equal(s->text, "pool web { }", 12);
+	assert_int_equal(s->nlisteners, 2);
+	assert_int_equal(s->listeners[0].index, 0);
+	assert_string_equal(s->listeners[0].name, "127.0.0.1:80");
+	assert_int_equal(mark_of(s->listeners[0].fd), 'A');
+	assert_int_equal(s->listeners[1].index, 7);
+	assert_string_equal(s->listeners[1].name, "unix:/x");
+	assert_int_equal(mark_of(s->listeners[1].fd), 'B');
+	assert_int_equal(mark_of(s->access_fd), 'L');
+	close(s->listeners[0].fd);
+	close(s->listeners[1].fd);
+	close(s->access_fd);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+}
+
+/* What the arbiter might do wrong, or an arbiter of another version: refused, nothing leaks, nothing hangs. */
+static void
+test_setup_errors(void **state)
+{
+	for (int kind = 0; kind < 9; kind++) {
+		lcimsg_chan *a;
+		struct lc_ctl *c = open_pair(&a);
+		const struct lc_ctl_setup *s = NULL;
+		int want = -EPROTO, r;
+
+		switch (kind) {
+		case 0: /* GO too early */
+			say(a, LC_MSG_GO);
+			break;
+		case 1: /* a listener too few */
+			send_config(a, 1);
+			say(a, LC_MSG_GO);
+			break;
+		case 2: /* too many */
+			send_config(a, 0);
+			send_listen(a, 0, "x", 'x');
+			break;
+		case 3:
+			send_config(a, 0);
+			send_config(a, 0);
+			break;
+		case 4:
+			send_config(a, 1u << 30);
+			break;
+		case 5:
+			say(a, 0x4444);
+			break;
+		case 6:
+			say(a, LC_MSG_READY);
+			break;
+		case 7: /* told to go before it began */
+			say(a, LC_MSG_STOP);
+			want = -ESHUTDOWN;
+			break;
+		case 8: /* gone */
+			want = -EPIPE;
+			break;
+		}
+		if (kind < 8)
+			assert_int_equal(lcimsg_flush(a), 0);
+		if (kind == 8) {
+			lcimsg_close(a);
+			a = NULL;
+		}
+		r = lc_ctl_setup(c, &s);
+		assert_int_equal(r, want);
+		assert_null(s);
+		assert_int_equal(lc_ctl_ready(c), -EPIPE); /* dead */
+		lc_ctl_close(c);
+		lcimsg_close(a);
+	}
+}
+
+/* DRAIN right behind GO, in the same read: nothing else would make the channel readable again. */
+static void
+test_order_behind_go(void **state)
+{
+	lcimsg_chan *a;
+	struct lc_ctl *c = open_pair(&a);
+	const struct lc_ctl_setup *s;
+
+	send_config(a, 0);
+	say(a, LC_MSG_GO);
+	send_drain(a, 1000);
+	assert_int_equal(lcimsg_flush(a), 0);
+	assert_int_equal(lc_ctl_setup(c, &s), -ESHUTDOWN);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+}
+
+static void
+test_orders(void **state)
+{
+	lcimsg_chan *a;
+	struct lc_ctl *c = running(&a);
+	struct seen seen = {0};
+
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), 0); /* nothing there: does not block */
+	send_drain(a, 5000);
+	lcimsg_flush(a);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), 0);
+	assert_int_equal(seen.drain, 1);
+	assert_in_range(seen.ms, 4000, 5000);
+	send_drain(a, -5000); /* it lay in the socket for too long */
+	say(a, LC_MSG_STOP);
+	lcimsg_flush(a);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), 0);
+	assert_int_equal(seen.drain, 2);
+	assert_int_equal(seen.ms, 0);
+	assert_int_equal(seen.stop, 1);
+	/* an order and the end at once: the order first, lost once */
+	say(a, LC_MSG_STOP);
+	lcimsg_flush(a);
+	lcimsg_close(a);
+	while (lc_ctl_dispatch(c, &ops, &seen) == 0)
+		;
+	assert_int_equal(seen.stop, 2);
+	assert_int_equal(seen.lost, 1);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), -EPIPE);
+	assert_int_equal(seen.lost, 1);
+	assert_int_equal(lc_ctl_ready(c), -EPIPE);
+	assert_int_equal(lc_ctl_beat(c, &(struct lc_ctl_beat){0}), -EPIPE);
+	assert_int_equal(lc_ctl_wants_write(c), 0);
+	lc_ctl_close(c);
+}
+
+static void
+test_garbage(void **state)
+{
+	lcimsg_chan *a;
+	struct lc_ctl *c = running(&a);
+	struct seen seen = {0};
+
+	say(a, LC_MSG_GO); /* again */
+	lcimsg_flush(a);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), -EPROTO);
+	assert_int_equal(seen.lost, 1);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+}
+
+static void
+test_words(void **state)
+{
+	static char text[40000];
+	lcimsg_chan *a;
+	struct lc_ctl *c = running(&a);
+	struct lcimsg_reader r;
+	lcimsg_msg *m;
+	const char *p;
+	size_t n;
+
+	assert_int_equal(lc_ctl_ready(c), 0);
+	assert_int_equal(lc_ctl_beat(c, &(struct lc_ctl_beat){.requests = 1, .accepted = 2, .inflight = 3, .conns = 4}),
+			 0);
+	memset(text, 'm', sizeof(text));
+	memcpy(text, "first", 5);
+	memcpy(text + sizeof(text) - 4, "last", 4);
+	assert_int_equal(lc_ctl_boot_failed(c, text, sizeof(text)), 0);
+	assert_int_equal(next(a, &m), 1);
+	assert_int_equal(lcimsg_type(m), LCIMSG_TYPE_HELLO);
+	lcimsg_unref(m);
+	assert_int_equal(next(a, &m), 1);
+	assert_int_equal(lcimsg_type(m), LC_MSG_READY);
+	lcimsg_unref(m);
+	assert_int_equal(next(a, &m), 1);
+	lcimsg_reader_init(&r, m);
+	assert_int_equal(lcimsg_get_u64(&r), 1);
+	assert_int_equal(lcimsg_get_u64(&r), 2);
+	assert_int_equal(lcimsg_get_u32(&r), 3);
+	assert_int_equal(lcimsg_get_u32(&r), 4);
+	assert_int_equal(lcimsg_end(&r), 0);
+	lcimsg_unref(m);
+	assert_int_equal(next(a, &m), 1);
+	p = lcimsg_data(m, &n);
+	assert_int_equal(n, LC_BOOT_TEXT_MAX);
+	assert_memory_equal(p, "first", 5);
+	assert_memory_equal(p + n - 4, "last", 4);
+	lcimsg_unref(m);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+}
+
+/* The arbiter does not read: heartbeats are dropped, the queue stays short, and it says when it wants to write. */
+static void
+test_arbiter_does_not_read(void **state)
+{
+	lcimsg_chan *a;
+	struct lc_ctl *c = running(&a);
+	struct lc_ctl_beat b = {0};
+	lcimsg_msg *m;
+	unsigned got = 0;
+
+	assert_int_equal(lc_ctl_wants_write(c), 0);
+	for (int i = 0; i < 20000; i++)
+		assert_int_equal(lc_ctl_beat(c, &b), 0);
+	assert_int_equal(lc_ctl_wants_write(c), 1);
+	while (next(a, &m) == 1) {
+		lcimsg_unref(m);
+		got++;
+	}
+	assert_in_range(got, 10, 5000);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, NULL), 0); /* flushes */
+	assert_int_equal(lc_ctl_wants_write(c), 0);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    CASE(test_setup),   CASE(test_setup_errors), CASE(test_order_behind_go),       CASE(test_orders),
+	    CASE(test_garbage), CASE(test_words),        CASE(test_arbiter_does_not_read),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
