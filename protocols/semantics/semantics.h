@@ -47,7 +47,7 @@ int lc_token_in_trailer(uint16_t token);
 struct lc_target {
 	struct lc_str path, query; /* query.p NULL: none; path "*" for asterisk-form */
 	struct lc_str authority;   /* absolute-form only, else {NULL, 0} */
-	uint8_t absolute, secure;  /* absolute-form; its scheme is https */
+	uint8_t absolute;          /* absolute-form; its scheme is for nobody to trust: the connection knows */
 };
 /* Origin-form, absolute-form of http and https, asterisk-form with OPTIONS.  Everything else is BAD: authority-form,
  * fragments, control bytes, user information. */

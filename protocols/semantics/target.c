@@ -125,7 +125,6 @@ lc_target_parse(struct lc_target *ret, struct lc_str method, const char *s, size
 	else
 		return LC_TARGET_BAD;
 	t.absolute = 1;
-	t.secure = scheme == 8;
 	size_t end = scheme;
 	while (end < n && s[end] != '/' && s[end] != '?')
 		end++;

@@ -474,6 +474,8 @@ log_request(struct lc_stream *st)
 	const struct lc_req *r = &st->req;
 
 	buf_fmt(b, "request %x", r->version);
+	buf_str(b, "scheme", r->scheme);
+	buf_str(b, "protocol", r->protocol);
 	buf_str(b, "method", r->method);
 	buf_str(b, "target", r->target);
 	buf_str(b, "authority", r->authority);

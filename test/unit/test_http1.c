@@ -736,7 +736,8 @@ test_request(void **state)
 	(void)state;
 	fake_feed(f, in, strlen(in));
 	snprintf(want, sizeof(want),
-		 "request 101 method=POST target=http://h:8/p/%%20?a=b authority=h:8 path=/p/%%20 query=a=b length=-1 "
+		 "request 101 scheme=http protocol=HTTP/1.1 method=POST target=http://h:8/p/%%20?a=b authority=h:8 "
+		 "path=/p/%%20 query=a=b length=-1 "
 		 "flags=%u\n"
 		 " field%u host:other\n field0 x-custom_name:v 1\n field0 empty:\n field%u te:trailers\n"
 		 " field%u transfer-encoding:chunked\nbody 3 e71fa2190541574b end\n trailer0 x-sum:1\n",
