@@ -161,7 +161,7 @@ lc__buf_word(struct lc__buf *b, const char *word)
 		case '\\':
 		case '$':
 			lc__buf_add(b, "\\", 1);
-			/* fallthrough */
+			__attribute__((fallthrough));
 		default:
 			lc__buf_add(b, word, 1);
 		}
