@@ -64,6 +64,9 @@ def drive(port: int, mode: str, depth: int, total: int) -> None:
 def start(argv: list[str], setup: servers.Setup, name: str, port: int, timeout: float) -> Running:
     """The server with a tool around it, once it answers."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    if argv[0] == "valgrind":
+        env |= {"LD_PRELOAD": str(setup.tools["exeself"]), "LICORNE_EXE": setup.binary}
     running = Running(name, argv, max(os.sched_getaffinity(0)), setup.work, env, setup.work / "profile" / f"{name}.log")
     running.wait_ready(lambda: loads.check_replies(port, loads.PLAIN, 1, pipelined=False), timeout)
     return running
@@ -181,6 +184,7 @@ def main() -> int:
         print(f"{need} is not installed", file=sys.stderr)
         return 1
     setup = servers.Setup(a.bench, a.bench.parent.parent, a.work.resolve(), a.build.resolve())
+    servers.compile_tools(setup)
     for row in a.rows:
         try:
             if a.tool == "perf":

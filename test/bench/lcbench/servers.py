@@ -54,7 +54,7 @@ class Setup:
     def binary(self) -> str:
         """licorne itself, wherever its build puts it."""
         assert self.build
-        places = [self.build / "core" / "licorne", self.build / "licorne", self.build / "bin" / "licorne"]
+        places = [self.build / "licorne", self.build / "core" / "licorne"]
         return str(next((p for p in places if p.is_file()), places[0]))
 
     def script(self, name: str) -> str:
@@ -204,11 +204,11 @@ def compile_tools(setup: Setup) -> None:
     out = setup.work / "bin"
     out.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
-    for name in ("echo", "openloop"):
+    for name, extra in (("echo", []), ("openloop", ["-lm"]), ("exeself", ["-shared", "-fPIC"])):
         source, binary = setup.bench / f"{name}.c", out / name
         if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
             flags = ["-O2", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-            result = _quiet([compiler, *flags, str(source), "-o", str(binary), "-lm"])
+            result = _quiet([compiler, *flags, str(source), "-o", str(binary), *extra])
             if result.returncode:
                 raise BenchError(f"cannot compile {name}.c: {_tail(result)}")
         setup.tools[name] = binary
