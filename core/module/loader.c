@@ -114,12 +114,12 @@ lc__mod_path(void)
 	char *ret = NULL;
 
 #ifdef LC_BUILD_ROOT
-	char exe[PATH_MAX];
+	char exe[PATH_MAX], root[PATH_MAX]; /* the tree may have been named through a link */
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	if (n > 0) {
-		size_t len = strlen(LC_BUILD_ROOT);
+	if (n > 0 && realpath(LC_BUILD_ROOT, root)) {
+		size_t len = strlen(root);
 		exe[n] = 0;
-		if (!strncmp(exe, LC_BUILD_ROOT, len) && exe[len] == '/')
+		if (!strncmp(exe, root, len) && exe[len] == '/')
 			build = LC_BUILD_ROOT;
 	}
 #endif
