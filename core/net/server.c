@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,12 +111,26 @@ api_boot_error(struct lc_wctx *x, const char *text, size_t n)
 
 static void LC_PRINTF(3, 4) api_log(struct lc_wctx *x, int level, const char *fmt, ...)
 {
+	char *text, *rest;
 	va_list ap;
+	int n;
 
 	(void)x;
+	if (!lc_log_enabled(level))
+		return;
 	va_start(ap, fmt);
-	lc_logv(level, fmt, ap);
+	n = vasprintf(&text, fmt, ap);
 	va_end(ap);
+	if (n < 0)
+		return;
+	rest = strchr(text, '\n');
+	if (rest) {
+		*rest++ = '\0';
+		lc_log_text(level, text, rest, strlen(rest));
+	} else {
+		lc_log(level, "%s", text);
+	}
+	free(text);
 }
 
 static const struct lc_worker_api worker_table = {

@@ -116,7 +116,7 @@ def write(environ: Environ, start_response: Start) -> list[bytes]:
 
 
 def raises(environ: Environ, start_response: Start) -> list[bytes]:
-    raise LookupError("no luck \udc80 today")
+    raise LookupError("no luck \udc80 today\0 or tomorrow")
 
 
 def exits(environ: Environ, start_response: Start) -> list[bytes]:

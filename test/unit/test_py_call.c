@@ -372,6 +372,7 @@ test_errors(void **state)
 
 	expect_500("/raises", "LookupError: no luck \\udc80 today");
 	expect_500("/raises", "in raises");
+	expect_500("/raises", "today? or tomorrow");
 	expect_500("/exits", "SystemExit: 7");
 	expect_500("/interrupt", "KeyboardInterrupt");
 	expect_500("/early", "ValueError: just in time");

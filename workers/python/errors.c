@@ -9,7 +9,7 @@
 #include "lcpy.h"
 
 #define LINEMAX 4096u
-#define MAXLINES 400u /* of one traceback */
+#define MAXTEXT 32768u /* of one traceback */
 
 struct line {
 	uint32_t n;
@@ -234,22 +234,20 @@ void
 lcpy_log_exception(const char *head)
 {
 	PyObject *b = lcpy_exception_text();
-	const char *p = b ? PyBytes_AS_STRING(b) : "", *end = p + (b ? PyBytes_GET_SIZE(b) : 0);
-	uint32_t lines = 0;
+	char none[1] = "", *p = b ? PyBytes_AS_STRING(b) : none;
+	size_t n = b ? (size_t)PyBytes_GET_SIZE(b) : 0;
 
 	lcpy_errors_flush();
-	put_line(head, strlen(head));
-	while (p < end) {
-		const char *nl = memchr(p, '\n', (size_t)(end - p));
-		size_t n = nl ? (size_t)(nl - p) : (size_t)(end - p);
-
-		if (++lines > MAXLINES) {
-			put_line("  ...", 5);
-			break;
-		}
-		put_line(p, n < 2 * LINEMAX ? n : 2 * LINEMAX - 64);
-		p += n + 1;
-	}
+	for (char *z = p; (z = memchr(z, '\0', n - (size_t)(z - p)));)
+		*z = '?'; /* the message may hold one; the bytes are ours alone */
+	while (n && p[n - 1] == '\n')
+		n--;
+	/* one record; of a monstrous one the beginning, and the end, where the error is */
+	if (n > MAXTEXT)
+		lcpy.wk->log(lcpy.ctx, LC_LOG_ERROR, "%s\n%.*s\n  [...]\n%.*s", head, (int)(MAXTEXT / 4), p,
+			     (int)(MAXTEXT / 4), p + n - MAXTEXT / 4);
+	else
+		lcpy.wk->log(lcpy.ctx, LC_LOG_ERROR, "%s\n%.*s", head, (int)n, p);
 	Py_XDECREF(b);
 }
 

@@ -36,7 +36,8 @@ struct lc_worker_api {
 	uint32_t (*slot)(struct lc_wctx *);
 	/* The message that the arbiter logs when init() fails (a traceback, say); copied, at most 12 KiB. */
 	void (*boot_error)(struct lc_wctx *, const char *text, size_t n);
-	void (*log)(struct lc_wctx *, int level, const char *fmt, ...) LC_PRINTF(3, 4); /* any thread */
+	/* Any thread.  Lines after the first belong to the same record and are indented: a traceback stays together. */
+	void (*log)(struct lc_wctx *, int level, const char *fmt, ...) LC_PRINTF(3, 4);
 };
 
 struct lc_worker {
