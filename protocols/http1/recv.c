@@ -188,8 +188,8 @@ const llhttp_settings_t h1_settings = {
 
 /*
  * Is the head or trailer section of which `len` bytes were seen within its limits so far?  The length of a field
- * counts from its name to the end of its value as noted; at an error what llhttp was in the middle of is not
- * noted, so everything up to the error counts.
+ * counts from its name to the end of its value as noted; at an error what llhttp was in the middle of may not be
+ * noted, so the whole line up to the error counts.
  */
 int
 h1_over_limit(struct h1 *s, size_t len, int at_error)
@@ -201,11 +201,18 @@ h1_over_limit(struct h1 *s, size_t len, int at_error)
 		if (line > s->conf->request_line)
 			return h1_refuse(s, 414, "the request line is too long");
 	}
-	if (sc->n) { /* earlier fields were over before this one began, and on_value() looked at them */
-		size_t end = at_error && sc->last == H1_LAST_NAME ? len : h1_spans_end(sc);
-		if (end - sc->v[sc->n - 1].name > s->conf->field_size)
-			return h1_refuse(s, 431, "a field is too long");
+	size_t field = 0; /* earlier ones were over before this one began, and on_value() looked at them */
+	if (sc->n)
+		field = h1_spans_end(sc) - sc->v[sc->n - 1].name;
+	if (at_error) {
+		const char *lf = memrchr(s->base, '\n', len);
+		if (lf || s->phase != H1_HEAD) {
+			size_t line = lf ? (size_t)(s->base + len - (lf + 1)) : len;
+			field = line > field ? line : field;
+		}
 	}
+	if (field > s->conf->field_size)
+		return h1_refuse(s, 431, "a field is too long");
 	if (len > s->conf->head_size)
 		return h1_refuse(s, 431, "the fields are too long altogether");
 	return 0;

@@ -175,3 +175,6 @@
 {"version-line-lf", "400", LINGER},
 {"version-long", "400", LINGER},
 {"xhttp", "400", LINGER},
+{"long-name-bad", "431", LINGER},
+{"long-fold", "431", LINGER},
+{"chunked-exts", "200 200", OPEN},

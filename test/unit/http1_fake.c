@@ -515,6 +515,12 @@ app_step(struct lc_stream *st)
 		st->step = st->released = 1;
 		return 1;
 	}
+	if (path_is(st, "/slow-bad")) { /* answers badly, and without having read */
+		if (!st->going || st->responded)
+			return 0;
+		respond(st, 200, 2, f_crlf, 1);
+		return 1;
+	}
 	if (path_is(st, "/hint") && st->step == 0) {
 		st->info103 = (struct lc_head){.size = sizeof(st->head), .status = 103, .fields = f_link, .nfields = 1};
 		st->ev_head103 = 1;

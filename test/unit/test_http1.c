@@ -447,6 +447,19 @@ test_back_pressure(void **state)
 	assert_int_equal(f->closed, OPEN);
 	assert_null(f->broken);
 	fake_free(f);
+
+	/* a refusal ends the pause, or the rest would stay in the socket and turn the close into a reset */
+	static const char bad[] = "POST /slow-bad HTTP/1.1\r\n" H "Content-Length: 400000\r\n\r\n";
+	f = fake_open(NULL, NULL);
+	fake_feed(f, bad, strlen(bad));
+	while (!f->paused)
+		fake_feed(f, block, sizeof(block));
+	fake_go(f);
+	assert_int_equal(f->paused, 0);
+	assert_non_null(strstr(f->out.p, "HTTP/1.1 500 "));
+	assert_int_equal(f->closed, LINGER);
+	assert_null(f->broken);
+	fake_free(f);
 }
 
 static void
