@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Write docs/reference/*.md from the directive rows: generate.py LICORNE FOLDER [--check] NAME=MODULE...
 
-`core` is the core's own page; NAME=MODULE is one of a module, a file or a name.  With --check nothing is written: the exit
-status tells whether the committed pages are what the rows say.
+`core` is the core's own page; NAME=MODULE is one of a module, a file or a name.  With --check nothing is written: the
+exit status tells whether the committed pages are what the rows say.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ struct lc_dirset {
 	const struct lc_directive *rows;
 	uint32_t nrows, stride; /* stride: sizeof the rows' owner's struct lc_directive */
 	uint64_t conf_size;
-	/* Called for each block where the set takes effect: listen, worker (its own), route (its own) as far as a row may
-	 * stand there; a set without such rows: pool, else main. */
+	/* Called for each block where the set takes effect: listen, worker (its own), route (its own) as far as a row
+	 * may stand there; a set without such rows: pool, else main. */
 	int (*check)(const void *conf, struct lc_err *);
 	uint32_t kinds; /* interfaces of the module, a bit set of 1 << LC_KIND_*; 0: not known, nothing is refused */
 };
@@ -31,9 +31,9 @@ void lc_directive_range(const struct lc_directive *, char *buf, size_t n);
 struct lc_block {
 	uint32_t kind, line;
 	const char *file;
-	const char *name;            /* pool: its name; listen: the address; worker: the module; route: prefix */
-	const char *const *args;     /* further words after the name, nargs of them */
-	uint32_t nargs, index;       /* index among siblings of its kind */
+	const char *name;        /* pool: its name; listen: the address; worker: the module; route: prefix */
+	const char *const *args; /* further words after the name, nargs of them */
+	uint32_t nargs, index;   /* index among siblings of its kind */
 	struct lc_block *parent, *child, *next; /* children in order of the text */
 	void *priv;
 };
@@ -48,13 +48,13 @@ uint32_t lc_err_count(const struct lc_err *);
 const char *lc_err_text(const struct lc_err *); /* lines "file:line: message\n"; valid until the next add */
 
 struct lc_conf_opts {
-	const char *prefix;   /* -p, base of relative paths; NULL: the configuration file's directory */
-	const char *globals;  /* -g text, parsed as if it stood before the file ("command line:1:" in errors) */
-	int opaque;           /* 1: do not load modules, accept unknown directives and blocks (the arbiter) */
-	int use_env;          /* 1: expand $env{NAME} (done once, by whoever reads the files) */
+	const char *prefix;  /* -p, base of relative paths; NULL: the configuration file's directory */
+	const char *globals; /* -g text, parsed as if it stood before the file ("command line:1:" in errors) */
+	int opaque;          /* 1: do not load modules, accept unknown directives and blocks (the arbiter) */
+	int use_env;         /* 1: expand $env{NAME} (done once, by whoever reads the files) */
 	/* Called for each load_module (not when opaque); registers the module's dirset by *ret.  Errors go to err. */
 	int (*load_module)(void *arg, const char *name_or_path, const char *file, uint32_t line, struct lc_err *,
-	                   const struct lc_dirset **ret);
+			   const struct lc_dirset **ret);
 	/* Optional: which installed module that is not loaded has this directive?  "" or a name, valid until the next
 	 * call.  Asked for unknown directives only. */
 	const char *(*whose)(void *arg, const char *directive);
@@ -65,7 +65,7 @@ struct lc_conf_opts {
 int lc_conf_load(struct lc_conf **ret, const char *path, const struct lc_conf_opts *, struct lc_err *);
 /* The same from text (a worker's part of the configuration, with its "#line" map). */
 int lc_conf_parse(struct lc_conf **ret, const char *text, size_t n, const char *name, const struct lc_conf_opts *,
-                  struct lc_err *);
+		  struct lc_err *);
 void lc_conf_free(struct lc_conf *);
 
 /* Base of relative paths, absolute: -p, or the folder of the configuration file. */
@@ -90,9 +90,9 @@ extern const struct lc_dirset lc_core_syntax;
 extern const struct lc_config_api lc_config_table;
 
 struct lc_conf_main {
-	const char *user, *group;      /* NULL: stay who we are */
-	const char *pid_file;          /* NULL: none */
-	struct lc_list error_log;      /* absolute path or "stderr", [level]; n = 0 never: "stderr notice" */
+	const char *user, *group; /* NULL: stay who we are */
+	const char *pid_file;     /* NULL: none */
+	struct lc_list error_log; /* absolute path or "stderr", [level]; n = 0 never: "stderr notice" */
 	uint64_t startup_timeout, heartbeat_timeout, graceful_timeout; /* ms; 30 s graceful as gunicorn's */
 	uint64_t backlog;
 };
@@ -104,9 +104,9 @@ struct lc_conf_pool {
 	const char *access_log;        /* absolute path, "-" (standard output) or "off" */
 };
 struct lc_conf_listen {
-	uint64_t mode;                 /* UNIX socket: permission bits, octal in the text; 0660 */
-	const char *user, *group;      /* UNIX socket: owner; NULL: ours */
-	uint64_t backlog;              /* pending connections; 0: the main level's */
+	uint64_t mode;            /* UNIX socket: permission bits, octal in the text; 0660 */
+	const char *user, *group; /* UNIX socket: owner; NULL: ours */
+	uint64_t backlog;         /* pending connections; 0: the main level's */
 	uint8_t ipv6only;
 };
 /* What "auto" gives, with another root in place of "/" for /proc and cgroup mounts (tests); NULL: the real one. */
@@ -123,7 +123,8 @@ struct lc_addr {
 		uint64_t align_;
 	} sa; /* a struct sockaddr_storage's bytes */
 };
-int lc_addr_parse(struct lc_addr *ret, const char *text, const char **ret_error); /* numeric, or a name by getaddrinfo */
+int lc_addr_parse(struct lc_addr *ret, const char *text,
+		  const char **ret_error);                      /* numeric, or a name by getaddrinfo */
 int lc_addr_print(const struct lc_addr *, char *buf, size_t n); /* "127.0.0.1:8000", "[::1]:80", "unix:/p" */
 
 #endif

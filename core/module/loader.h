@@ -13,10 +13,10 @@
 #include "config/conf.h"
 
 struct lc_mod {
-	struct lc_module desc;  /* our own copy, zero-filled beyond the module's size */
+	struct lc_module desc; /* our own copy, zero-filled beyond the module's size */
 	struct lc_dirset dirset;
 	const char *path;
-	uint32_t index;         /* order of loading */
+	uint32_t index; /* order of loading */
 	struct lc_mod *next;
 };
 
@@ -33,15 +33,16 @@ struct lc_mod *lc_mod_find(const char *name);
 const void *lc_mod_iface(const struct lc_mod *, uint32_t kind, uint32_t version);
 /* For lc_conf_opts.load_module. */
 int lc_mod_conf_load(void *arg, const char *name_or_path, const char *file, uint32_t line, struct lc_err *,
-                     const struct lc_dirset **ret);
+		     const struct lc_dirset **ret);
 /* For lc_conf_opts.whose: scans the search path, in a child process so that nothing stays loaded here. */
 const char *lc_mod_conf_whose(void *arg, const char *directive);
 /* `licorne module FILE`: what a shared object offers, to out; exit status. */
 int lc_mod_describe(const char *name_or_path);
-/* `licorne module --markdown [FILE|core ...]`: reference pages to standard output; none named: the core's; exit status. */
+/* `licorne module --markdown [FILE|core ...]`: reference pages to standard output; none named: the core's; exit status.
+ */
 int lc_mod_markdown(int argc, char *const *argv);
-/* Names of all modules in the search path that have an interface of that kind (0: any), NULL-ended, one malloc() block.  Looked
- * up in a child process: nothing stays loaded here. */
+/* Names of all modules in the search path that have an interface of that kind (0: any), NULL-ended, one malloc() block.
+ * Looked up in a child process: nothing stays loaded here. */
 char **lc_mod_installed(uint32_t kind);
 
 #endif

@@ -5,8 +5,8 @@ core/       names no protocol and no language;
 protocols/  uses no socket, TLS or Python header or symbol (the built modules import none, either);
 workers/    name no protocol module.
 
-What counts is what is compiled: comments may explain with names, and are taken out first.  An exception is a row in ALLOWED
-with its reason.
+What counts is what is compiled: comments may explain with names, and are taken out first.  An exception is a row in
+ALLOWED with its reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ IMPORTS = re.compile(
 
 # (file, pattern of the line, why)
 ALLOWED = [
-    ("core/include/licorne/tokens.h", r'X\(\w+, "[a-z0-9-]+"\)', "field names of the IANA registry contain protocol names"),
+    (
+        "core/include/licorne/tokens.h",
+        r'X\(\w+, "[a-z0-9-]+"\)',
+        "field names of the IANA registry hold protocol names",
+    ),
 ]
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Hold the layout of the public structs still: layout.py PROGRAM GOLDEN SOURCE_ROOT [--write].
 
-The program prints size and offsets; they must equal the golden file.  The headers are read, too, so that no struct and no
-member can be forgotten in layout.c.
+The program prints size and offsets; they must equal the golden file.  The headers are read, too, so that no struct and
+no member can be forgotten in layout.c.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def members(body: str) -> list[str]:
         if pointer:
             found.append(pointer.group(1))
             continue
-        for part in declaration.split(","):
-            found.append(re.search(r"(\w+)\s*(?:\[[^]]*\])?$", part.strip()).group(1))
+        found += re.findall(r"(\w+)\s*(?:\[[^]]*\]\s*)?(?:,|$)", declaration)
     return found
 
 
@@ -64,9 +63,9 @@ def main() -> int:
     diff = difflib.unified_diff(golden.read_text().splitlines(), printed.splitlines(), golden.name, "now", lineterm="")
     print("\n".join(diff))
     print(
-        "\nThe layout of a public struct changed.  If something was appended: bump LC_ABI_MINOR in core/include/licorne/abi.h,\n"
-        "say so in docs/abi.md, and write a new golden file (layout.py PROGRAM GOLDEN SOURCE_ROOT --write).  Anything else breaks\n"
-        "modules that are already built: it takes a new LC_ABI_MAJOR."
+        "\nThe layout of a public struct changed.  If something was appended: bump LC_ABI_MINOR in\n"
+        "core/include/licorne/abi.h, say so in docs/abi.md, and write a new golden file (layout.py PROGRAM GOLDEN\n"
+        "SOURCE_ROOT --write).  Anything else breaks modules that are already built: it takes a new LC_ABI_MAJOR."
     )
     return 1
 
