@@ -102,7 +102,7 @@ fake_load(void *arg, const char *name, const char *file, uint32_t line, struct l
 	return -2;
 }
 
-static const char *__attribute__((unused))
+static inline const char *
 fake_whose(void *arg, const char *directive)
 {
 	return !strcmp(directive, "absent_max") ? "absent" : "";
