@@ -13,22 +13,22 @@
 struct lc_ctl;
 
 struct lc_ctl_listener {
-	int fd;                 /* owned by the worker from here; non-blocking, listening */
-	uint32_t index;         /* which `listen` block of the pool, in order of the text */
-	const char *name;       /* printable bound address, port 0 resolved: "127.0.0.1:43121" */
+	int fd;           /* owned by the worker from here; non-blocking, listening */
+	uint32_t index;   /* which `listen` block of the pool, in order of the text */
+	const char *name; /* printable bound address, port 0 resolved: "127.0.0.1:43121" */
 };
 struct lc_ctl_setup {
-	const char *text;       /* this pool's configuration (lc_conf_parse) */
+	const char *text; /* this pool's configuration (lc_conf_parse) */
 	size_t text_n;
 	uint32_t slot, processes, generation;
-	int first_start;        /* 1: nothing was ever READY: say boot errors in full */
-	int access_fd;          /* the access log, -1: off */
+	int first_start; /* 1: nothing was ever READY: say boot errors in full */
+	int access_fd;   /* the access log, -1: off */
 	const char *prefix;
 	struct lc_ctl_listener *listeners;
 	uint32_t nlisteners, pad;
 };
 struct lc_ctl_beat {
-	uint64_t requests, accepted;  /* since start */
+	uint64_t requests, accepted; /* since start */
 	uint32_t inflight, conns;
 };
 struct lc_ctl_ops {
@@ -45,7 +45,8 @@ int lc_ctl_wants_write(const struct lc_ctl *); /* 1: call lc_ctl_dispatch() when
 int lc_ctl_ready(struct lc_ctl *);
 int lc_ctl_boot_failed(struct lc_ctl *, const char *text, size_t n); /* flushes; the caller then exits 3 */
 int lc_ctl_beat(struct lc_ctl *, const struct lc_ctl_beat *);
-int lc_ctl_dispatch(struct lc_ctl *, const struct lc_ctl_ops *, void *arg); /* 0, or -errno: channel is dead (lost was called) */
+int lc_ctl_dispatch(struct lc_ctl *, const struct lc_ctl_ops *,
+		    void *arg); /* 0, or -errno: channel is dead (lost was called) */
 void lc_ctl_close(struct lc_ctl *);
 
 /* The role's main functions, called by cli/main.c after re-execution. */

@@ -38,31 +38,31 @@ struct lc_module {
 	const char *name, *version, *built_for;
 	/* ABI major 0 */
 	const char *summary;
-	const char *const *needs;                  /* other modules by name, NULL-ended; NULL: none */
+	const char *const *needs; /* other modules by name, NULL-ended; NULL: none */
 	const struct lc_iface *ifaces;
 	const struct lc_directive *directives;
-	uint32_t nifaces, iface_size;              /* element sizes: arrays may grow too */
+	uint32_t nifaces, iface_size; /* element sizes: arrays may grow too */
 	uint32_t ndirectives, directive_size;
-	uint64_t conf_size;                        /* of the struct that the rows' offsets are in */
+	uint64_t conf_size;                              /* of the struct that the rows' offsets are in */
 	int (*check)(const void *conf, struct lc_err *); /* after defaults and inheritance; no I/O but stat() */
-	int (*load)(const struct lc_host *);       /* once per process: fetch the host tables */
+	int (*load)(const struct lc_host *);             /* once per process: fetch the host tables */
 };
 
 typedef const struct lc_module *lc_module_query_fn(const struct lc_host *);
 
 #define LC_STR2_(x) #x
 #define LC_STR_(x) LC_STR2_(x)
-#define LC_MODULE_HEAD(nm, ver)                                                                              \
-	.magic = LC_MODULE_MAGIC, .abi_major = LC_ABI_MAJOR, .abi_minor = LC_ABI_MINOR,                      \
-	.size = sizeof(struct lc_module), .name = nm, .version = ver,                                        \
-	.built_for = "licorne-abi " LC_STR_(LC_ABI_MAJOR) "." LC_STR_(LC_ABI_MINOR),                         \
+#define LC_MODULE_HEAD(nm, ver)                                                         \
+	.magic = LC_MODULE_MAGIC, .abi_major = LC_ABI_MAJOR, .abi_minor = LC_ABI_MINOR, \
+	.size = sizeof(struct lc_module), .name = nm, .version = ver,                   \
+	.built_for = "licorne-abi " LC_STR_(LC_ABI_MAJOR) "." LC_STR_(LC_ABI_MINOR),    \
 	.iface_size = sizeof(struct lc_iface), .directive_size = sizeof(struct lc_directive)
-#define LC_MODULE_ENTRY(desc)                                                                                \
-	LC_EXPORT const struct lc_module *lc_module_query(const struct lc_host *);                           \
-	const struct lc_module *lc_module_query(const struct lc_host *h)                                     \
-	{                                                                                                    \
-		(void)h;                                                                                     \
-		return &(desc);                                                                              \
+#define LC_MODULE_ENTRY(desc)                                                      \
+	LC_EXPORT const struct lc_module *lc_module_query(const struct lc_host *); \
+	const struct lc_module *lc_module_query(const struct lc_host *h)           \
+	{                                                                          \
+		(void)h;                                                           \
+		return &(desc);                                                    \
 	}
 
 #endif

@@ -48,29 +48,30 @@
 
 struct lc_proto {
 	uint32_t size, flags;
-	const char *name;                          /* "http1" */
-	const char *const *alpn;                   /* {"http/1.1", NULL}, in order of preference; NULL: none */
-	uint32_t sniff_max, pad;                   /* most bytes that sniff() may ask for, <= 64 */
-	int (*sniff)(const uint8_t *, size_t);     /* clear text only; NULL: never claims */
+	const char *name;                      /* "http1" */
+	const char *const *alpn;               /* {"http/1.1", NULL}, in order of preference; NULL: none */
+	uint32_t sniff_max, pad;               /* most bytes that sniff() may ask for, <= 64 */
+	int (*sniff)(const uint8_t *, size_t); /* clear text only; NULL: never claims */
 
 	/* conf: this module's directives as they hold for the listener.  sess is the module's own. */
 	int (*open)(struct lc_conn *, const void *conf, void **sess);
-	void (*close)(void *sess);                 /* all streams were aborted and detached before */
+	void (*close)(void *sess); /* all streams were aborted and detached before */
 
 	/* Consume up to n bytes and return how many, or -(lc_scope).  Fewer than n: the core keeps the rest, does not
 	 * read the socket, and offers it again after the pause ends (read_pause(0)) or a stream event was delivered. */
 	int64_t (*recv)(void *sess, const uint8_t *, size_t n);
-	int (*eof)(void *sess);                    /* peer half-closed: lc_scope */
+	int (*eof)(void *sess); /* peer half-closed: lc_scope */
 	/* Put bytes into v until it is full or nothing is left.  Called after want_write(), when v has room. */
 	int (*pull)(void *sess, struct lc_outv *v);
 
 	/* core -> protocol, about one stream; ps is what stream_open() was given */
 	int (*head)(void *sess, void *ps, const struct lc_head *); /* 1xx or final */
-	void (*out_ready)(void *sess, void *ps);   /* the out queue became non-empty, or ended */
+	void (*out_ready)(void *sess, void *ps);                   /* the out queue became non-empty, or ended */
 	int (*trailers)(void *sess, void *ps, const struct lc_field *, uint32_t n); /* before the end shows */
 	void (*consumed)(void *sess, void *ps, size_t n); /* the application took n body bytes */
-	void (*reset)(void *sess, void *ps, uint32_t reason); /* worker aborted: end it incompletely; detach() follows */
-	void (*detach)(void *sess, void *ps);      /* last call about this stream, after stream_done()/abort */
+	void (*reset)(void *sess, void *ps,
+		      uint32_t reason);       /* worker aborted: end it incompletely; detach() follows */
+	void (*detach)(void *sess, void *ps); /* last call about this stream, after stream_done()/abort */
 
 	/* connection */
 	void (*drain)(void *sess, uint32_t phase);
@@ -86,7 +87,7 @@ struct lc_conn_api {
 
 	/* A new stream and its request to fill in; NULL: over a limit (worker_connections, drain). */
 	struct lc_stream *(*stream_open)(struct lc_conn *, uint64_t id, void *ps, struct lc_req **ret_req);
-	void *(*stream_alloc)(struct lc_stream *, size_t n);  /* its arena; NULL: over its limit */
+	void *(*stream_alloc)(struct lc_stream *, size_t n); /* its arena; NULL: over its limit */
 	/* The request is complete and immutable from here; end = 1: no body follows.  peer, local, ports, listener and
 	 * LC_R_TLS were filled by the core in stream_open().  Delivered to the worker after recv() returned. */
 	int (*stream_head)(struct lc_stream *, int end);
@@ -111,8 +112,8 @@ struct lc_conn_api {
 	void (*read_pause)(struct lc_conn *, int on);
 	void (*timer)(struct lc_conn *, uint32_t which, int64_t ms); /* < 0 cancels */
 	void (*conn_close)(struct lc_conn *, int how);               /* LC_CLOSE_* */
-	struct lc_str (*date)(struct lc_conn *);   /* IMF-fixdate, 29 bytes (RFC 9110 5.6.7) */
-	int (*draining)(struct lc_conn *);         /* 1: this process is going away: no more keep-alive */
+	struct lc_str (*date)(struct lc_conn *);                     /* IMF-fixdate, 29 bytes (RFC 9110 5.6.7) */
+	int (*draining)(struct lc_conn *); /* 1: this process is going away: no more keep-alive */
 	void (*log)(struct lc_conn *, int level, const char *fmt, ...) LC_PRINTF(3, 4); /* names the client */
 };
 

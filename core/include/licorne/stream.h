@@ -24,21 +24,21 @@
  * Names are lower case, `authority` is filled from Host or :authority (empty for HTTP/1.0 without Host).
  */
 struct lc_req {
-	uint32_t size;               /* sizeof as the core knows it */
-	uint16_t version;            /* 0x0100, 0x0101, 0x0200 */
-	uint16_t flags;              /* LC_R_* */
+	uint32_t size;    /* sizeof as the core knows it */
+	uint16_t version; /* 0x0100, 0x0101, 0x0200 */
+	uint16_t flags;   /* LC_R_* */
 	struct lc_str method, scheme, authority;
-	struct lc_str target;        /* as sent: origin-, absolute- or asterisk-form (RFC 9112 3.2) */
-	struct lc_str path, query;   /* both raw (percent-encoded); query without '?', {NULL,0} if there is none */
+	struct lc_str target;      /* as sent: origin-, absolute- or asterisk-form (RFC 9112 3.2) */
+	struct lc_str path, query; /* both raw (percent-encoded); query without '?', {NULL,0} if there is none */
 	const struct lc_field *fields;
 	uint32_t nfields;
 	uint32_t pad;
-	int64_t length;              /* declared body length in bytes, -1: unknown (chunked) */
-	struct lc_str peer, local;   /* printable addresses without port; "" for a UNIX peer, the path for local */
+	int64_t length;            /* declared body length in bytes, -1: unknown (chunked) */
+	struct lc_str peer, local; /* printable addresses without port; "" for a UNIX peer, the path for local */
 	uint16_t peer_port, local_port;
-	uint32_t listener;           /* number of the listener within the pool */
+	uint32_t listener; /* number of the listener within the pool */
 	uint32_t pad2;
-	struct lc_str protocol;      /* "HTTP/1.1": what SERVER_PROTOCOL and access logs say; from the protocol */
+	struct lc_str protocol; /* "HTTP/1.1": what SERVER_PROTOCOL and access logs say; from the protocol */
 };
 
 /*
@@ -48,8 +48,8 @@ struct lc_req {
 struct lc_head {
 	uint32_t size, status, nfields, flags;
 	const struct lc_field *fields;
-	int64_t length;              /* body bytes that will follow; -1: not known */
-	struct lc_str reason;        /* HTTP/1 reason phrase; {NULL,0}: the standard one */
+	int64_t length;       /* body bytes that will follow; -1: not known */
+	struct lc_str reason; /* HTTP/1 reason phrase; {NULL,0}: the standard one */
 };
 
 /* Events for wait() and the worker's callbacks (a bit set). */
@@ -90,8 +90,8 @@ struct lc_stream_api {
 	/* A 1xx (any number of times) or the final head (once).  -EALREADY, -EPIPE. */
 	int (*respond)(struct lc_stream *, const struct lc_head *);
 	/* Queue body data.  0: taken, room left; 1: taken, queue full: wait(LC_EV_WRITE) before the next;
-	 * -EPIPE: the stream was aborted (slices are released all the same).  File slices: -ENOTSUP so far.  -EINVAL: before
-	 * respond(). */
+	 * -EPIPE: the stream was aborted (slices are released all the same).  File slices: -ENOTSUP so far.  -EINVAL:
+	 * before respond(). */
 	int (*write)(struct lc_stream *, const struct lc_slice *, uint32_t n, uint32_t wflags);
 	/* End of the response, with trailers (arena or static memory) where n > 0. */
 	int (*finish)(struct lc_stream *, const struct lc_field *trailers, uint32_t n);

@@ -42,7 +42,7 @@ struct lc_worker_api {
 
 struct lc_worker {
 	uint32_t size, flags;
-	const char *name;                                  /* "wsgi" */
+	const char *name; /* "wsgi" */
 	/* Start the runtime and load the application.  0, or -errno after boot_error(). */
 	int (*init)(struct lc_wctx *, const struct lc_worker_api *, const void *conf, void **w);
 	/* Main thread: NULL, the core leads the loop on it; else run() starts threads that lead(), and
