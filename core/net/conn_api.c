@@ -38,7 +38,12 @@ api_stream_open(struct lc_conn *c, uint64_t id, void *ps, struct lc_req **ret)
 	s->post.fn = lc_deliver_posted;
 	lc_chain_add(&c->chain, s);
 	s->req.length = -1;
-	s->req.peer = (struct lc_str){c->peer, c->peer_n};
+	/* A copy: the worker, and the access log after it, may still need it when the connection is gone. */
+	char *peer = lc_stream_alloc(s, c->peer_n);
+	if (peer) {
+		memcpy(peer, c->peer, c->peer_n);
+		s->req.peer = (struct lc_str){peer, c->peer_n};
+	}
 	s->req.peer_port = c->port;
 	s->req.local = (struct lc_str){c->lsn->addr, c->lsn->addr_n};
 	s->req.local_port = c->lsn->port;
