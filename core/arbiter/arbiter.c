@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -531,6 +531,24 @@ tidy_fds(void)
 	(void)syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);
 }
 
+/* Each worker costs a channel and a handle. */
+static void
+raise_fd_limit(const struct lc__arb *a)
+{
+	rlim_t need = 64;
+	struct rlimit rl;
+
+	for (uint32_t i = 0; i < a->npools; i++)
+		need += 2 * (rlim_t)a->pools[i].target + a->pools[i].nlisteners + 2;
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur >= need)
+		return;
+	if (rl.rlim_max < need)
+		lc_log(LC_LOG_WARN, "%llu files may be open at once, so many workers may need %llu",
+		       (unsigned long long)rl.rlim_max, (unsigned long long)need);
+	rl.rlim_cur = rl.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &rl);
+}
+
 static void
 arb_free(struct lc__arb *a)
 {
@@ -579,6 +597,7 @@ lc_arb_main(const struct lc_arb_opts *opts)
 	a.rnd = ((uint64_t)a.pid << 32 ^ (uint64_t)lc__now_ms()) | 1;
 	if (pools_init(&a) < 0 || lc__listen_open(&a) < 0 || error_log_open(&a) < 0 || pid_file_write(&a) < 0)
 		goto out;
+	raise_fd_limit(&a);
 	r = loop_init(&a);
 	if (r < 0) {
 		lc_log(LC_LOG_CRIT, "cannot start: %s", strerror(-r));

@@ -319,8 +319,8 @@ tell_end(struct lc__arb *a, struct lc__proc *p)
 		level = LC_LOG_INFO;
 	else if (p->boot_failed)
 		level = LC_LOG_INFO; /* its text was logged */
-	lc_log(level, "worker %s/%u (pid %ld) %s%s after %.1f s%s", p->pool->name, p->index, (long)p->pid, how, by, up,
-	       p->was_ready || p->boot_failed ? "" : ", before it could serve");
+	lc_log(level, "worker %s/%u (pid %ld) %s after %.1f s%s%s", p->pool->name, p->index, (long)p->pid, how, up,
+	       p->was_ready || p->boot_failed ? "" : ", before it could serve", by);
 }
 
 static void

@@ -31,6 +31,8 @@
 #define MAX_BINDS 64
 #define MAX_WORKERS 1024ul
 #define MAX_THREADS 1024ul
+/* What an address is made of as a rule, and needs no quotes. */
+#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-[]*"
 
 struct run {
 	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log;
@@ -350,8 +352,14 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 	for (int i = 0; protocols[i]; i++)
 		fprintf(f, "load_module %s;\n", protocols[i]);
 	fprintf(f, "%s\nerror_log stderr info;\n\npool app {\n", main_part);
-	for (unsigned i = 0; i < r->nbinds; i++)
-		fprintf(f, "    listen %s;\n", r->binds[i]);
+	for (unsigned i = 0; i < r->nbinds; i++) {
+		fputs("    listen ", f);
+		if (r->binds[i][strspn(r->binds[i], PLAIN)])
+			put_word(f, r->binds[i]);
+		else
+			fputs(r->binds[i], f);
+		fputs(";\n", f);
+	}
 	fprintf(f, "    processes %s;\n    access_log ", r->workers);
 	put_word(f, r->access_log ? r->access_log : "-");
 	fputs(";\n", f);
