@@ -171,6 +171,12 @@ lc_deliver(struct lc_conn *c, struct lc_stream *s)
 		c->proto->detach(c->sess, s->ps);
 		s->proto_ref = 0;
 		c->flags &= ~LC_C_STALLED;
+		if (s->worker_ref && !s->out_fin) {
+			/* The response is complete without what the worker still has (HEAD, a body beyond its length):
+			 * its next call tells it that nobody listens. */
+			lc_stream_abort(s, LC_RSN_DONE);
+			s->ev &= ~LC_SE_ABORT;
+		}
 	}
 	if (!s->proto_ref && !s->worker_ref && !(s->ev & LC_SE_REQUEST)) {
 		lc_chain_remove(s);

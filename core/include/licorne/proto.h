@@ -60,13 +60,15 @@ struct lc_proto {
 	/* Consume up to n bytes and return how many, or -(lc_scope).  Fewer than n: the core keeps the rest, does not
 	 * read the socket, and offers it again after the pause ends (read_pause(0)) or a stream event was delivered. */
 	int64_t (*recv)(void *sess, const uint8_t *, size_t n);
-	int (*eof)(void *sess); /* peer half-closed: lc_scope */
-	/* Put bytes into v until it is full or nothing is left.  Called after want_write(), when v has room. */
+	int (*eof)(void *sess); /* peer half-closed, all its bytes consumed: lc_scope */
+	/* Put bytes into v until it is full or nothing is left.  Called after want_write(), when v has room.
+	 * A v that was full is followed by another call; want_write() inside asks for one, too. */
 	int (*pull)(void *sess, struct lc_outv *v);
 
 	/* core -> protocol, about one stream; ps is what stream_open() was given */
-	int (*head)(void *sess, void *ps, const struct lc_head *); /* 1xx or final */
-	void (*out_ready)(void *sess, void *ps);                   /* the out queue became non-empty, or ended */
+	/* 1xx or final; the struct and what it points to stay valid until detach(). */
+	int (*head)(void *sess, void *ps, const struct lc_head *);
+	void (*out_ready)(void *sess, void *ps); /* the out queue became non-empty, or ended */
 	int (*trailers)(void *sess, void *ps, const struct lc_field *, uint32_t n); /* before the end shows */
 	void (*consumed)(void *sess, void *ps, size_t n); /* the application took n body bytes */
 	void (*reset)(void *sess, void *ps,
@@ -94,9 +96,10 @@ struct lc_conn_api {
 	/* Body bytes, copied.  0; 1: over the high water mark (64 KiB), the protocol should read_pause(1). */
 	int (*stream_body)(struct lc_stream *, const uint8_t *, size_t n);
 	int (*stream_end)(struct lc_stream *, const struct lc_field *trailers, uint32_t n); /* body is complete */
-	/* The peer's side failed: worker is told.  detach() follows. */
+	/* The peer's side failed: worker is told.  detach() follows.  Before stream_head(), too. */
 	void (*stream_abort)(struct lc_stream *, uint32_t reason);
-	/* The response was put out completely: the protocol is done with it.  detach() follows. */
+	/* The response was put out completely: the protocol is done with it.  detach() follows; what the worker still
+	 * writes (to HEAD, beyond the length) gets -EPIPE. */
 	void (*stream_done)(struct lc_stream *);
 
 	/* Out queue: bytes that wait; *fin = 1 when the response ends after them. */
