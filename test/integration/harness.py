@@ -104,8 +104,8 @@ def config(*pools: str, main: str = "", workers: Iterable[str] = ("wsgi", "sync"
 
 
 def head(line: str) -> str:
-    """Time, level, process of a log line: the same for all lines of a traceback and for what introduces it."""
-    return " ".join(line.split(" ", 4)[:4])
+    """Second, level, process of a log line: the same for all lines of a traceback and for what introduces it."""
+    return re.sub(r"\.\d+Z", "", " ".join(line.split(" ", 4)[:4]))
 
 
 def children(pid: int) -> list[int]:
@@ -126,6 +126,10 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def descriptors(pid: int) -> dict[str, str]:

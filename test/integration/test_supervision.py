@@ -13,7 +13,20 @@ from pathlib import Path
 import pytest
 from client import Broken, Client
 from conftest import Start
-from harness import BINARY, PATIENCE, SANITIZED, Gate, Server, alive, children, config, environment, pool, until
+from harness import (
+    BINARY,
+    PATIENCE,
+    SANITIZED,
+    Gate,
+    Server,
+    alive,
+    children,
+    config,
+    environment,
+    pool,
+    stopped,
+    until,
+)
 from load import Load
 
 SOON = 10.0 if SANITIZED else 1.0  # in which a worker is replaced
@@ -386,6 +399,7 @@ def test_stopped_worker_holds_nobody_up(start: Start) -> None:
     server = start(config(pool(processes=2), main="heartbeat_timeout 60s;"), ready=2)
     victim, _ = server.workers()
     os.kill(victim, signal.SIGSTOP)
+    until(partial(stopped, victim), "the stop")
     try:
         for _ in range(20):
             assert server.get("/pid").split()[0] != str(victim)
