@@ -123,6 +123,19 @@ def shorten(name: str, root: Path) -> str:
     return f"{where}:{function} [{Path(obj).name}]" if obj else f"{where}:{function}"
 
 
+def merged(parts: dict[str, float]) -> list[tuple[str, float]]:
+    """One line per function, the costliest first: what was inlined from headers belongs to the function it is in."""
+    sums: dict[str, float] = {}
+    label: dict[str, tuple[float, str]] = {}
+    for name, cost in parts.items():
+        function = name.partition(":")[2].partition(" [")[0].partition("'")[0].partition("@@")[0]
+        sums[function] = sums.get(function, 0.0) + cost
+        known = name.endswith("]")
+        if function not in label or (known, cost) > (label[function][1].endswith("]"), label[function][0]):
+            label[function] = (cost, name)
+    return sorted(((label[f][1], cost) for f, cost in sums.items()), key=lambda x: -x[1])
+
+
 def group(functions: Iterable[tuple[str, float]]) -> Counter[str]:
     """Sums by object."""
     sums: Counter[str] = Counter()
@@ -135,7 +148,7 @@ def group(functions: Iterable[tuple[str, float]]) -> Counter[str]:
 def callgrind(setup: servers.Setup, out: Path, row: str, n: int, threads: int, top: int) -> None:
     """The difference between two runs is the price of the requests."""
     small, large = (counted(setup, out, row, total, threads) for total in (n, 2 * n))
-    each = sorted(((f, (large[f] - small[f]) / n) for f in large), key=lambda x: -x[1])
+    each = merged({f: (large[f] - small[f]) / n for f in large})
     total = sum(x for _, x in each)
     print(f"\n## {row}: {total:,.0f} user instructions per request ({n} requests, {CONNECTIONS} connections)\n")
     for obj, count in group(each).most_common(8):
