@@ -296,4 +296,5 @@ def prepare(setup: Setup, servers: list[Server], given: Path | None, install: bo
         rev = _quiet(["git", "-C", str(setup.root), "describe", "--always", "--dirty", "--tags"]).stdout.strip()
         told = _quiet([setup.binary, "-V"])
         first = (told.stdout + told.stderr).strip().splitlines()
-        by_name["licorne"].version = f"{first[0] if first else 'licorne'} ({rev or 'no git'})"
+        source = f"build {setup.build}, of what sources is not known" if given else rev or "no git"
+        by_name["licorne"].version = f"{first[0] if first else 'licorne'} ({source})"
