@@ -24,6 +24,7 @@ to_pool(struct mode *m)
 int
 mode_pool_call(struct mode *m, uint64_t ns, uint64_t now)
 {
+	m->calls += m->calls < MODE_WARM_UP;
 	if (ns >= MODE_FAST_NS)
 		return 1;
 	if (m->is_inline || ++m->run < m->need)
@@ -38,11 +39,18 @@ mode_pool_call(struct mode *m, uint64_t ns, uint64_t now)
 }
 
 void
-mode_pool_slow(struct mode *m, uint64_t ns, const struct mode_usage *before, const struct mode_usage *after)
+mode_pool_slow(struct mode *m, uint64_t ns, const struct mode_usage *before, const struct mode_usage *after,
+	       int contended)
 {
-	if (after->waits == before->waits && after->cpu_ns - before->cpu_ns < MODE_FAST_NS)
-		return; /* preempted */
+	if (after->cpu_ns - before->cpu_ns < MODE_FAST_NS) {
+		if (after->waits == before->waits)
+			return; /* preempted */
+		if (contended && ns < MODE_GIL_NS)
+			return; /* lost the GIL, maybe */
+	}
 	m->run = 0;
+	if (m->calls == MODE_WARM_UP && m->need < MODE_NEED_SEEN)
+		m->need = MODE_NEED_SEEN;
 }
 
 int

@@ -7,10 +7,11 @@
  * calls waited (voluntary context switches), they computed (CPU time), or the thread was preempted; the last says
  * nothing about the application and does not count.
  *
- * A slow inline call is a strike: `need` grows eightfold (up to 2^16), so that an application with a few slow
- * calls in a hundred is practically never caught inline a second time; ten clean seconds inline halve it again.
- * Usage samples cost a system call, so inline batches take them only while there is a suspicion: for the first ten
- * seconds, and after each batch that looked slow.
+ * In pool mode a call may also have lost the GIL to another and waited for it; up to MODE_GIL_NS that says nothing
+ * either. A slow call there means that a longer run is wanted (MODE_NEED_SEEN); a slow inline call is a strike: `need`
+ * grows eightfold (up to 2^16), so that an application with a few slow calls in a hundred is practically never caught
+ * inline a second time; ten clean seconds inline halve it again. Usage samples cost a system call, so inline batches
+ * take them only while there is a suspicion: for the first ten seconds, and after each batch that looked slow.
  */
 #ifndef LC_WSGI_MODE_H
 #define LC_WSGI_MODE_H
@@ -20,17 +21,25 @@
 #define MODE_FAST_NS 200000u  /* a call that is fast; the mean of a batch that is not slow */
 #define MODE_SLOW_NS 1000000u /* a single inline call that is slow */
 #define MODE_NEED_MIN 256u
+#define MODE_NEED_SEEN 2048u  /* after a slow call was seen: with 2 in 100 slow, such a run never happens */
+#define MODE_WARM_UP 64u      /* calls that may be slow once, for what they import or connect to */
+#define MODE_GIL_NS 12000000u /* what losing the GIL in a call may cost (two switch intervals) */
 #define MODE_NEED_MAX (1u << 16)
 #define MODE_CALM_NS UINT64_C(10000000000)
 
-/* getrusage(RUSAGE_THREAD): CPU time and voluntary context switches. */
+/*
+ * getrusage(RUSAGE_THREAD): CPU time, voluntary and involuntary context switches.  The CPU time is only as fine as the
+ * scheduler's tick (MODE_TICK_NS); without any switch the wall clock says it better.
+ */
 struct mode_usage {
 	uint64_t cpu_ns;
-	int64_t waits;
+	int64_t waits, preempts;
 };
+#define MODE_TICK_NS 8000000u /* twice the coarsest */
 
 struct mode {
 	int is_inline;
+	uint32_t calls;       /* in pool mode, up to MODE_WARM_UP */
 	uint32_t need, run;   /* fast calls in a row wanted, and seen */
 	uint64_t mean_ns;     /* of an inline call, moving average */
 	uint64_t calm_since;  /* inline: when the current quiet stretch began */
@@ -39,9 +48,11 @@ struct mode {
 };
 
 void mode_init(struct mode *);
-/* Pool mode: a call took ns.  Returns 1 when `after` is needed to judge it: then call mode_pool_slow(). */
+/* Pool mode: a call took ns.  Returns 1 when `after` is needed to judge it: then call mode_pool_slow();
+ * contended: other calls ran or wanted to. */
 int mode_pool_call(struct mode *, uint64_t ns, uint64_t now);
-void mode_pool_slow(struct mode *, uint64_t ns, const struct mode_usage *before, const struct mode_usage *after);
+void mode_pool_slow(struct mode *, uint64_t ns, const struct mode_usage *before, const struct mode_usage *after,
+		    int contended);
 
 /* Inline mode: does the batch that starts now need a sample? */
 static inline int

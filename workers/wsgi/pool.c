@@ -61,10 +61,12 @@ static void
 usage(struct mode_usage *u)
 {
 	struct rusage r;
+	struct timespec ts;
 
+	/* getrusage()'s times are brought up to date at ticks and switches only: too coarse by milliseconds. */
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
 	(void)getrusage(RUSAGE_THREAD, &r);
-	u->cpu_ns = ((uint64_t)r.ru_utime.tv_sec + (uint64_t)r.ru_stime.tv_sec) * 1000000000u +
-		    ((uint64_t)r.ru_utime.tv_usec + (uint64_t)r.ru_stime.tv_usec) * 1000u;
+	u->cpu_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	u->waits = r.ru_nvcsw;
 }
 
@@ -157,7 +159,9 @@ pool_call(struct thr *t, struct lc_stream *s)
 	end = clock_ns();
 	if (mode_pool_call(&p->mode, end - began, end)) {
 		usage(&after);
-		mode_pool_slow(&p->mode, end - began, &before, &after);
+		mode_pool_slow(&p->mode, end - began, &before, &after,
+			       __atomic_load_n(&p->running, __ATOMIC_RELAXED) > 1 ||
+				   __atomic_load_n(&p->waking, __ATOMIC_RELAXED));
 	}
 }
 
