@@ -38,18 +38,28 @@ test_pool(void **state)
 			assert_int_equal(mode_pool_call(&m, 20 * US, 0), 0);
 		/* one slow call in 201: never inline */
 		assert_int_equal(mode_pool_call(&m, 200 * MS, 0), 1);
-		mode_pool_slow(&m, 200 * MS, &zero, i % 2 ? &slept : &burnt);
+		mode_pool_slow(&m, 200 * MS, &zero, i % 2 ? &slept : &burnt, i % 2);
 		assert_int_equal(m.run, 0);
+		assert_int_equal(m.need, MODE_NEED_SEEN);
 	}
 	/* preemption does not count against the calls */
 	for (int k = 0; k < 200; k++)
 		(void)mode_pool_call(&m, 20 * US, 0);
 	assert_int_equal(mode_pool_call(&m, 8 * MS, 0), 1);
-	mode_pool_slow(&m, 8 * MS, &zero, &preempted);
+	mode_pool_slow(&m, 8 * MS, &zero, &preempted, 0);
 	assert_int_equal(m.run, 200);
-	for (int k = 0; k < 56; k++)
-		(void)mode_pool_call(&m, 20 * US, 0);
-	assert_true(m.is_inline);
+	/* nor does losing the GIL; but a wait as short as that does when nobody else wanted it */
+	mode_pool_slow(&m, 8 * MS, &zero, &slept, 1);
+	assert_int_equal(m.run, 200);
+	mode_pool_slow(&m, 8 * MS, &zero, &slept, 0);
+	assert_int_equal(m.run, 0);
+	go_inline(&m, 0);
+	/* the first calls may be slow */
+	mode_init(&m);
+	assert_int_equal(mode_pool_call(&m, 50 * MS, 0), 1);
+	mode_pool_slow(&m, 50 * MS, &zero, &burnt, 0);
+	assert_int_equal(m.need, MODE_NEED_MIN);
+	go_inline(&m, 0);
 }
 
 static void

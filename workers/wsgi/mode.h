@@ -27,15 +27,11 @@
 #define MODE_NEED_MAX (1u << 16)
 #define MODE_CALM_NS UINT64_C(10000000000)
 
-/*
- * getrusage(RUSAGE_THREAD): CPU time, voluntary and involuntary context switches.  The CPU time is only as fine as the
- * scheduler's tick (MODE_TICK_NS); without any switch the wall clock says it better.
- */
+/* Of a thread: CPU time (exact, so not getrusage()'s) and voluntary context switches. */
 struct mode_usage {
 	uint64_t cpu_ns;
-	int64_t waits, preempts;
+	int64_t waits;
 };
-#define MODE_TICK_NS 8000000u /* twice the coarsest */
 
 struct mode {
 	int is_inline;
