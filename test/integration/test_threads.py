@@ -151,6 +151,69 @@ def test_slow_calls_send_the_worker_back_to_its_threads(start: Start, gate: Gate
     clients[0].close()
 
 
+def test_inline_pieces_come_when_they_are_made(start: Start, gate: Gate) -> None:
+    """A streamed piece of an inline call leaves before the next is made."""
+    server = start(config(pool(threads=4)))
+    warm(server, 2000)
+    with server.client() as c:
+        c.send(f"GET /stream?n=3&gate={gate.path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.head().status == 200
+        assert c.chunk() == b"piece 0\n"
+        gate.open()
+        assert c.chunk() == b"piece 1\n"
+        gate.open()
+        assert c.chunk() == b"piece 2\n"
+        assert c.chunk() == b""
+        assert c.fields() == []
+        assert c.request("/").status == 200
+
+
+def test_inline_pipeline_with_streams(start: Start) -> None:
+    """Streams, bodies and plain answers behind each other in one write, all inline."""
+    server = start(config(pool(threads=4)))
+    warm(server, 2000)
+    one = (
+        "GET /stream?n=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+        "GET /big?n=200000&chunk=5000 HTTP/1.1\r\nHost: x\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    with server.client() as c:
+        for _ in range(20):
+            c.send(one * 4)
+            for _ in range(4):
+                assert c.response().body == b"piece 0\n"
+                assert c.response().body == b"hello"
+                assert len(c.response().body) == 200000
+                assert c.response().body == b"Hello, world!\n"
+
+
+def test_inline_client_that_does_not_read(start: Start) -> None:
+    """An inline call whose client is slow waits on a thread; others are served meanwhile."""
+    server = start(config(pool(threads=4)))
+    warm(server, 2000)
+    with server.client() as slow:
+        slow.send("GET /big?n=50000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert slow.head().status == 200
+        for _ in range(50):
+            assert server.get("/") == "Hello, world!\n"
+        total = len(slow.chunk())
+        while piece := slow.chunk():
+            total += len(piece)
+        assert total == 50000000
+
+
+def test_inline_client_that_leaves(start: Start) -> None:
+    server = start(config(pool(threads=4)))
+    warm(server, 2000)
+    for i in range(5):
+        with server.client() as c:
+            c.send(f"GET /closing?name=inline{i}&n=500&size=65536 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert c.head().status == 200
+    for i in range(5):
+        until(lambda i=i: server.get(f"/closed?name=inline{i}") == "1", "close()")  # type: ignore[misc]
+
+
 def test_slow_body_does_not_block_others(start: Start) -> None:
     """A request whose body is not there yet never runs on the loop's thread."""
     server = start(config(pool(threads=4)))
