@@ -363,8 +363,8 @@ feed(struct lc_conn *c)
 /* ---- output ---- */
 
 /* 1: pulled something or state changed; 0: nothing to do; -1: killed. */
-static int
-pull(struct lc_conn *c)
+int
+lc_conn_pull(struct lc_conn *c)
 {
 	struct lc_srv *srv = lc_conn_srv(c);
 	struct lc_outv *v = &srv->outv;
@@ -492,7 +492,7 @@ round_of(struct lc_conn *c)
 		lc_conn_kill(c, LC_RSN_DONE);
 		return -1;
 	}
-	int p = pull(c);
+	int p = lc_conn_pull(c);
 	if (p)
 		return p;
 	p = feed(c);

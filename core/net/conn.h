@@ -71,6 +71,7 @@ lc_conn_srv(const struct lc_conn *c)
 
 /* conn.c: run a connection until nothing more can be done now.  The lead may be lost inside. */
 void lc_conn_run(struct lc_conn *);
+int lc_conn_pull(struct lc_conn *); /* 1: something was pulled, 0: nothing to do, -1: killed */
 void lc_conn_kill(struct lc_conn *, uint32_t reason);
 void lc_conn_interest(struct lc_conn *);
 int lc_conn_stash(struct lc_conn *);

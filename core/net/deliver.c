@@ -109,6 +109,20 @@ protocol_reset(struct lc_conn *c, struct lc_stream *s, uint32_t reason)
 	lc_stream_note(s, LC_SE_DETACH);
 }
 
+/* What the worker said before it gave up goes out first, so that the client sees how far it got.  0: the connection
+ * broke over it, and the stream with it. */
+static int
+pull_before_reset(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
+{
+	if (!(c->flags & LC_C_WANT_WRITE))
+		return 1;
+	s->ev |= ev & LC_SE_RELEASE; /* whoever buries the connection looks there */
+	if (lc_conn_pull(c) < 0)
+		return 0;
+	s->ev &= ~LC_SE_RELEASE;
+	return 1;
+}
+
 /* 0: the lead is gone. */
 static int
 worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
@@ -157,14 +171,20 @@ lc_deliver(struct lc_conn *c, struct lc_stream *s)
 	if (s->proto_ref) {
 		if (ev & (LC_SE_CONTINUE | LC_SE_HEAD | LC_SE_TRAILERS | LC_SE_OUT | LC_SE_CONSUMED))
 			protocol_events(c, s, ev);
-		if ((ev & LC_SE_RESET) && !(ev & LC_SE_DETACH))
+		if ((ev & LC_SE_RESET) && !(ev & LC_SE_DETACH)) {
+			if (!pull_before_reset(c, s, ev))
+				return 1;
 			protocol_reset(c, s, s->reset_reason);
+		}
 	}
 	if ((ev & LC_SE_WORKER) && !worker_events(srv, s, ev & LC_SE_WORKER))
 		return 0;
 	if (ev & LC_SE_RELEASE) {
+		int unfinished = s->proto_ref && !s->out_fin && !s->aborted;
+		if (unfinished && !pull_before_reset(c, s, ev))
+			return 1;
 		drop_worker(srv, s);
-		if (s->proto_ref && !s->out_fin && !s->aborted)
+		if (unfinished)
 			protocol_reset(c, s, LC_RSN_APP_ERROR);
 	}
 	if ((ev & LC_SE_DETACH) && s->proto_ref) {

@@ -130,6 +130,7 @@ main(void)
 	MEMBER(lc_head, fields);
 	MEMBER(lc_head, length);
 	MEMBER(lc_head, reason);
+	MEMBER(lc_head, memo);
 	STRUCT(lc_stream_api);
 	MEMBER(lc_stream_api, size);
 	MEMBER(lc_stream_api, pad);
