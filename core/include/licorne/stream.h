@@ -50,8 +50,8 @@ struct lc_head {
 	const struct lc_field *fields;
 	int64_t length;       /* body bytes that will follow; -1: not known */
 	struct lc_str reason; /* HTTP/1 reason phrase; {NULL,0}: the standard one */
-	/* Nonzero: all heads of this process with this number have the same status, reason and fields, for ever, so that
-	 * a protocol may keep what it rendered of them.  Length is not part of it.  0: not known to come again. */
+	/* Nonzero: all heads of this process with this number have the same status, reason and fields, for ever, so
+	 * that a protocol may keep what it rendered of them.  Length is not part of it.  0: not known to come again. */
 	uint64_t memo;
 };
 
