@@ -250,7 +250,7 @@ h1_timeout(void *sess, uint32_t which)
 		}
 		if (s->requests && !s->blank)
 			return LC_OK; /* of a head that is complete; only IDLE limits the time since */
-				      /* fall through */
+		__attribute__((fallthrough));
 	case LC_TM_IDLE:
 		if (s->phase == H1_IDLE)
 			h1_close(s, s->drain ? LC_CLOSE_LINGER : LC_CLOSE_FLUSH);

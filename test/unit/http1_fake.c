@@ -853,7 +853,7 @@ fake_defaults(void *conf)
 			break;
 		case LC_T_MSEC:
 			v *= 1000;
-			/* fall through */
+			__attribute__((fallthrough));
 		default:
 			memcpy(at, &v, sizeof(v));
 			break;
