@@ -62,8 +62,15 @@ class ArbiterTest(unittest.TestCase):
     def script(self, word: str, slot: int | None = None) -> None:
         (self.dir / ("all" if slot is None else str(slot))).write_text(word)
 
-    def start(self, processes: int = 2, main: str = "", pool: str = "", listen: str = "127.0.0.1:0", wait: bool = True,
-              before: tuple[str, ...] = ()) -> None:
+    def start(
+        self,
+        processes: int = 2,
+        main: str = "",
+        pool: str = "",
+        listen: str = "127.0.0.1:0",
+        wait: bool = True,
+        before: tuple[str, ...] = (),
+    ) -> None:
         conf = self.dir / "test.conf"
         conf.write_text(
             f"error_log stderr debug;\n{main}\npool web {{\n  listen {listen};\n  processes {processes};\n"
@@ -165,7 +172,9 @@ class ArbiterTest(unittest.TestCase):
         for line in self.log_has(r"status Sig(Blk|Ign)", 6):
             self.assertEqual(int(line.split("\\t")[-1], 16), 0, line)
         self.log_has(r"status NoNewPrivs:\\t1", 3)
-        self.log_has(rf"setup: slot [012] of 3, first [01], prefix {self.dir}, 2 listeners, access log 1, text [1-9]", 3)
+        self.log_has(
+            rf"setup: slot [012] of 3, first [01], prefix {self.dir}, 2 listeners, access log 1, text [1-9]", 3
+        )
         self.log_has(rf"listener 0 {re.escape(address)} accepts 1", 3)
         self.log_has(rf"listener 1 unix:{path} accepts 1", 3)
         self.assertEqual(log.read_text(), "line\n" * 3)
@@ -190,9 +199,13 @@ class ArbiterTest(unittest.TestCase):
         self.start(2, main="graceful_timeout 500ms;")
         took = self.stop()
         self.assertGreater(took, 0.4)
-        self.log_has(r"web/0 \(pid \d+\) has not finished its requests within graceful_timeout, 0.5 s \(7 were running\): "
-                     r"the arbiter sends SIGKILL")
-        self.log_has(r"web/0 \(pid \d+\) was killed by SIGKILL after [\d.]+ s(, before it could serve)?, sent by the arbiter \(has not finished")
+        self.log_has(
+            r"web/0 \(pid \d+\) has not finished its requests within graceful_timeout, 0.5 s \(7 were running\): "
+            r"the arbiter sends SIGKILL"
+        )
+        self.log_has(
+            r"web/0 \(pid \d+\) was killed by SIGKILL after [\d.]+ s(, before it could serve)?, sent by the arbiter \(has not finished"
+        )
         self.start(2)
         self.send(signal.SIGINT)
         self.log_has(r"told to stop", 2)
@@ -254,7 +267,9 @@ class ArbiterTest(unittest.TestCase):
             self.log_has(r"web/1 .* is ready", turn + 2)
             self.assertLess(time.monotonic() - begun, 1.0)
             self.assertTrue(others < set(self.children()))
-            self.log_has(rf"worker web/1 \(pid {victim}\) was killed by SIGKILL after [\d.]+ s, not sent by the arbiter: ")
+            self.log_has(
+                rf"worker web/1 \(pid {victim}\) was killed by SIGKILL after [\d.]+ s, not sent by the arbiter: "
+            )
         self.assertEqual(self.fds(), fds)
         self.stop()
 
@@ -306,8 +321,12 @@ class ArbiterTest(unittest.TestCase):
         (one,) = self.children()
         until(lambda: "none of ours" in self.log, "reaped strangers")
         until(
-            lambda: not any(state(int(p)) == "Z" and int(p) != self.worker(0)
-                            for p in Path(f"/proc/{one}/task/{one}/children").read_text().split()),
+            lambda: (
+                not any(
+                    state(int(p)) == "Z" and int(p) != self.worker(0)
+                    for p in Path(f"/proc/{one}/task/{one}/children").read_text().split()
+                )
+            ),
             "no zombies",
         )
         os.kill(one, signal.SIGTERM)
@@ -319,9 +338,13 @@ class ArbiterTest(unittest.TestCase):
         self.script("silent", 0)
         self.start(2, main="heartbeat_timeout 600ms;")
         other, victim = self.worker(1), self.worker(0)
-        self.log_has(rf"web/0 \(pid {victim}\) gave no sign of life for [\d.]+ s \(heartbeat_timeout 0.6 s; 0 requests were "
-                     r"running\): the arbiter sends SIGABRT")
-        self.log_has(rf"web/0 \(pid {victim}\) was killed by SIGABRT after [\d.]+ s, sent by the arbiter \(gave no sign of life")
+        self.log_has(
+            rf"web/0 \(pid {victim}\) gave no sign of life for [\d.]+ s \(heartbeat_timeout 0.6 s; 0 requests were "
+            r"running\): the arbiter sends SIGABRT"
+        )
+        self.log_has(
+            rf"web/0 \(pid {victim}\) was killed by SIGABRT after [\d.]+ s, sent by the arbiter \(gave no sign of life"
+        )
         self.script("ok", 0)
         until(lambda: self.worker(0) != victim and self.recovered(), "a new one")
         self.assertEqual(self.worker(1), other)
@@ -371,7 +394,9 @@ class ArbiterTest(unittest.TestCase):
         self.start(3, wait=False)
         self.end(3)
         self.assertEqual(self.log.count("Boom: it does not start"), 1)
-        self.assertRegex(self.log, r"web/\d \(pid \d+\) could not start:\n    Traceback:\n      File \"app\", line 1\n    Boom: ")
+        self.assertRegex(
+            self.log, r"web/\d \(pid \d+\) could not start:\n    Traceback:\n      File \"app\", line 1\n    Boom: "
+        )
         self.log_has(r"no worker of pool web could start: licorne ends")
 
     def test_boot_failure_with_a_long_text(self) -> None:
@@ -393,7 +418,9 @@ class ArbiterTest(unittest.TestCase):
         self.script("boot-fails")
         conf = self.dir / "file.conf"
         conf.write_text(f"error_log {self.dir}/error.log;\npool web {{ listen 127.0.0.1:0; worker scripted; }}\n")
-        done = subprocess.run([DOUBLE, conf], env={**os.environ, "LC_SCRIPTS": str(self.dir)}, capture_output=True, text=True)
+        done = subprocess.run(
+            [DOUBLE, conf], env={**os.environ, "LC_SCRIPTS": str(self.dir)}, capture_output=True, text=True
+        )
         self.assertEqual(done.returncode, 3)
         for text in (done.stderr, (self.dir / "error.log").read_text()):
             self.assertIn("Boom: it does not start", text)
@@ -437,7 +464,10 @@ class ArbiterTest(unittest.TestCase):
                 os.kill(victim, signal.SIGKILL)
                 told = rf"worker web/0 \(pid (\d+)\) {why}.*: the arbiter sends SIGKILL"
                 found = until(lambda: re.search(told, self.log[before:]), f"{told}; the log:\n{self.log[before:]}")
-                self.log_has(rf"web/0 \(pid {found[1]}\) was killed by SIGKILL after [^,]*(, before it could serve)?, sent by")
+                assert found
+                self.log_has(
+                    rf"web/0 \(pid {found[1]}\) was killed by SIGKILL after [^,]*(, before it could serve)?, sent by"
+                )
                 self.script("ok", 0)
                 until(self.recovered, "a good one")
         self.assertEqual(self.worker(1), other)
@@ -451,8 +481,11 @@ class ArbiterTest(unittest.TestCase):
             port = s.getsockname()[1]
             self.start(1, listen=f"127.0.0.1:{port}", wait=False)
             self.end(1)
-            self.assertRegex(self.log, rf"test.conf:4: cannot listen on 127.0.0.1:{port}: the address is in use by process "
-                             rf"{os.getpid()} \(")
+            self.assertRegex(
+                self.log,
+                rf"test.conf:4: cannot listen on 127.0.0.1:{port}: the address is in use by process "
+                rf"{os.getpid()} \(",
+            )
         with socket.create_server(("0.0.0.0", 0)) as s:  # the wildcard takes it as well
             port = s.getsockname()[1]
             self.start(1, listen=f"127.0.0.1:{port}", wait=False)
