@@ -63,14 +63,14 @@ struct lc_loop {
 	int ep, wake_fd;
 	uint32_t i, n; /* the batch: next event, number of events */
 	int stop;
-	uint64_t now;  /* ns, CLOCK_MONOTONIC, as of this batch */
+	uint64_t now; /* ns, CLOCK_MONOTONIC, as of this batch */
 	_Atomic uint64_t token;
 	_Atomic(struct lc_post *) posted; /* pushed by any thread, newest first */
 	struct lc_post *posts;            /* drained, oldest first */
 	struct lc_dead *dead;
 	uint64_t next_at; /* ms: no timer is due before */
 	uint32_t ntc;
-	struct lc_tclass **tc; /* most recently used in front */
+	struct lc_tclass **tc;        /* most recently used in front */
 	void (*batch_end)(void *arg); /* the batch is done, the loop may sleep next */
 	void *arg;
 	pthread_mutex_t lead_mu;
@@ -105,7 +105,7 @@ void lc_loop_done(struct lc_loop *);
 int lc_loop_lead(struct lc_loop *);
 /* Give the lead away from inside an event; the caller must make another thread call lc_loop_lead(). */
 void lc_loop_hand_on(struct lc_loop *);
-void lc_loop_stop(struct lc_loop *); /* leading thread */
+void lc_loop_stop(struct lc_loop *);      /* leading thread */
 uint64_t lc_loop_clock(struct lc_loop *); /* read the clock anew, ns */
 
 /* Any thread. */
