@@ -678,15 +678,17 @@ step_timers(struct lc_conn *c)
 
 /* A turn of this connection inside a call: what the outer turn holds is put where the inner one finds it. */
 static void
-nest(struct lc_conn *c)
+nest(struct lc_conn *c, struct lc_stream *s)
 {
 	lc_conn_srv(c)->nested++;
 	if (lc_conn_stash(c) < 0)
 		c->flags |= LC_C_CLOSE_NOW;
+	s->inready = 0; /* delivered by the inner turn, not by the one that is waiting for this call */
+	lc_stream_note(s, 0);
 }
 
 static void
-unnest(struct lc_conn *c)
+unnest(struct lc_conn *c, struct lc_stream *s)
 {
 	struct lc_srv *srv = lc_conn_srv(c);
 
@@ -694,8 +696,10 @@ unnest(struct lc_conn *c)
 	if (c->ev.fn == ignore_event)
 		return;
 	for (struct lc_stream *o = c->chain.all; o; o = o->cnext)
-		if (o->ev) /* the worker's share, kept back */
+		if (o->ev && o != s) /* the worker's share, kept back */
 			lc_stream_note(o, 0);
+	lc_chain_unready(s);
+	s->inready = LC_READY_HERE;
 	srv->cur = c;
 }
 
@@ -708,7 +712,7 @@ step(struct lc_conn *c, struct lc_stream *s, uint32_t events, int64_t ms)
 	uint64_t until = ms < 0 ? 0 : lc_loop_clock(&srv->loop) + (uint64_t)ms * 1000000;
 	uint32_t r;
 
-	nest(c);
+	nest(c, s);
 	for (;;) {
 		lc_conn_run(c);
 		r = lc_stream_poll(s, events);
@@ -725,7 +729,7 @@ step(struct lc_conn *c, struct lc_stream *s, uint32_t events, int64_t ms)
 		if (c->ev.fn != ignore_event)
 			step_timers(c);
 	}
-	unnest(c);
+	unnest(c, s);
 	return (int)r;
 }
 
@@ -736,9 +740,13 @@ push_leading(struct lc_stream *s)
 
 	if (!c)
 		return;
-	nest(c);
+	if (s->inready != LC_READY_HERE) { /* not from a callback about this stream */
+		conn_post(c);
+		return;
+	}
+	nest(c, s);
 	lc_conn_run(c);
-	unnest(c);
+	unnest(c, s);
 }
 
 static int
@@ -760,6 +768,8 @@ wait_leading(struct lc_stream *s, uint32_t events, int64_t ms)
 			c->flags |= LC_C_CLOSE_NOW;
 	}
 	srv->cur = NULL;
+	s->inready = 0;
+	lc_stream_note(s, 0);
 	lc_conn_interest(c);
 	conn_post(c);
 	lc_loop_hand_on(&srv->loop);

@@ -157,23 +157,18 @@ worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
 	return lc_loop_leading(&srv->loop);
 }
 
-int
-lc_deliver(struct lc_conn *c, struct lc_stream *s)
+/* One set of events.  0: the lead is gone; -1: so is the stream. */
+static int
+deliver_once(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 {
 	struct lc_srv *srv = lc_conn_srv(c);
-	uint32_t ev = s->ev;
 
-	s->ev = 0;
-	if (srv->nested) { /* a worker call is on the stack: its module is not entered again */
-		s->ev = ev & LC_SE_WORKER;
-		ev &= ~LC_SE_WORKER;
-	}
 	if (s->proto_ref) {
 		if (ev & (LC_SE_CONTINUE | LC_SE_HEAD | LC_SE_TRAILERS | LC_SE_OUT | LC_SE_CONSUMED))
 			protocol_events(c, s, ev);
 		if ((ev & LC_SE_RESET) && !(ev & LC_SE_DETACH)) {
 			if (!pull_before_reset(c, s, ev))
-				return 1;
+				return -1;
 			protocol_reset(c, s, s->reset_reason);
 		}
 	}
@@ -182,7 +177,7 @@ lc_deliver(struct lc_conn *c, struct lc_stream *s)
 	if (ev & LC_SE_RELEASE) {
 		int unfinished = s->proto_ref && !s->out_fin && !s->aborted;
 		if (unfinished && !pull_before_reset(c, s, ev))
-			return 1;
+			return -1;
 		drop_worker(srv, s);
 		if (unfinished)
 			protocol_reset(c, s, LC_RSN_APP_ERROR);
@@ -199,8 +194,37 @@ lc_deliver(struct lc_conn *c, struct lc_stream *s)
 		}
 	}
 	if (!s->proto_ref && !s->worker_ref && !(s->ev & LC_SE_REQUEST)) {
+		s->inready = 0;
 		lc_chain_remove(s);
 		finish_stream(srv, s);
+		return -1;
 	}
+	return 1;
+}
+
+int
+lc_deliver(struct lc_conn *c, struct lc_stream *s)
+{
+	struct lc_srv *srv = lc_conn_srv(c);
+	uint32_t kept = 0, ev;
+	int r;
+
+	/* What one delivery causes (a call answers at once, as a rule) is delivered in the next pass, here. */
+	s->inready = LC_READY_HERE;
+	do {
+		ev = s->ev;
+		s->ev = 0;
+		if (srv->nested) { /* a worker call is on the stack: its module is not entered again */
+			kept |= ev & LC_SE_WORKER;
+			ev &= ~LC_SE_WORKER;
+		}
+		r = deliver_once(c, s, ev);
+		if (r <= 0)
+			return r < 0;
+		if (!s->chain) /* killed inside a call that waited; release() has seen to the rest */
+			return 1;
+	} while (s->ev);
+	s->inready = 0;
+	s->ev = kept;
 	return 1;
 }

@@ -168,20 +168,29 @@ lc_chain_add(struct lc_schain *c, struct lc_stream *s)
 	c->all = s;
 }
 
+/* Out of the ready list, if it is in it; rare. */
 void
-lc_chain_remove(struct lc_stream *s)
+lc_chain_unready(struct lc_stream *s)
 {
 	struct lc_schain *c = s->chain;
 
-	if (s->inready) { /* rare: only when a connection dies */
+	if (s->inready == 1) {
 		struct lc_stream **pp = &c->ready;
 		while (*pp != s)
 			pp = &(*pp)->rnext;
 		*pp = s->rnext;
 		if (!*pp)
 			c->ready_tail = pp;
-		s->inready = 0;
 	}
+	s->inready = 0;
+}
+
+void
+lc_chain_remove(struct lc_stream *s)
+{
+	struct lc_schain *c = s->chain;
+
+	lc_chain_unready(s);
 	if (s->cprev)
 		s->cprev->cnext = s->cnext;
 	else

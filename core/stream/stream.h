@@ -103,6 +103,7 @@ struct lc_stream {
 	uint8_t first[] __attribute__((aligned(16)));
 };
 
+#define LC_READY_HERE 2 /* inready: being delivered, in no list */
 #define LC_HEAD_TOLD 0x80000000u /* head.flags: the protocol has it */
 
 #define LC_STREAM_BLOCK 4096u /* struct and first arena chunk together */
@@ -124,6 +125,7 @@ struct lc_stream *lc_chain_pop(struct lc_schain *);
 void lc_chain_init(struct lc_schain *);
 void lc_chain_add(struct lc_schain *, struct lc_stream *);
 void lc_chain_remove(struct lc_stream *);
+void lc_chain_unready(struct lc_stream *);
 
 /* Protocol's side (leading thread). */
 void *lc_stream_alloc(struct lc_stream *, size_t n);
