@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Rules of the source tree: who may name whom, what a module may need, what an installation holds."""
+"""Rules of the source tree, and what an installation holds.  Who may name whom: test/modules/layering.py."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,46 +18,8 @@ LIMIT = 1500
 def sources(*folders: str) -> Iterator[Path]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*")):
-            # tokens.h lists names of header fields, of every protocol
-            if path.suffix in (".c", ".h") and path.name != "tokens.h":
+            if path.suffix in (".c", ".h"):
                 yield path
-
-
-def offences(pattern: str, *folders: str) -> list[str]:
-    word = re.compile(pattern, re.I)
-    found = []
-    for path in sources(*folders):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            code = re.sub(r"/\*.*?\*/|//.*|^\s*\*.*|/\*.*", "", line)
-            if word.search(code):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
-    return found
-
-
-def test_core_names_no_protocol_and_no_language() -> None:
-    assert not offences(r"https?\b|http[12]|websocket|python|libpython|\bPy[A-Z_]|wsgi|asgi", "core")
-
-
-def test_protocols_use_no_socket_and_no_python() -> None:
-    headers = r"<sys/socket\.h>|<sys/epoll\.h>|<openssl|<Python\.h>"
-    calls = r"\bSSL_|\bPy[A-Z_]|\b(recvmsg|sendmsg|accept4|setsockopt)\("
-    assert not offences(f"{headers}|{calls}", "protocols")
-
-
-def test_workers_name_no_protocol() -> None:
-    assert not offences(r"http[12]\b|\bh2\b|nghttp2|llhttp|<openssl", "workers")
-
-
-@pytest.mark.parametrize("name", ["http1"])
-def test_symbols_of_protocol_modules(name: str) -> None:
-    out = subprocess.run(
-        ["nm", "-D", "--undefined-only", BUILD / f"{name}.so"], capture_output=True, text=True, check=True
-    )
-    wanted = [line.split()[-1].split("@")[0] for line in out.stdout.splitlines()]
-    bad = re.compile(
-        r"^(Py|_Py|SSL_|socket|bind|listen|accept4?|connect|send|recv|sendmsg|recvmsg|epoll|read|write|pthread)"
-    )
-    assert not [w for w in wanted if bad.match(w)]
 
 
 @pytest.mark.parametrize("path", sorted(BUILD.glob("*.so")), ids=lambda p: p.name)
