@@ -15,7 +15,7 @@
 #include "net/conn.h"
 
 static void *
-api_sess_alloc(struct lc_conn *c, size_t n)
+cx_sess_alloc(struct lc_conn *c, size_t n)
 {
 	if (n > 4096 || c->sess_mem)
 		return NULL;
@@ -24,7 +24,7 @@ api_sess_alloc(struct lc_conn *c, size_t n)
 }
 
 static struct lc_stream *
-api_stream_open(struct lc_conn *c, uint64_t id, void *ps, struct lc_req **ret)
+cx_stream_open(struct lc_conn *c, uint64_t id, void *ps, struct lc_req **ret)
 {
 	struct lc_srv *srv = lc_conn_srv(c);
 	struct lc_stream *s = lc_stream_new(&srv->streams, &srv->loop);
@@ -53,7 +53,7 @@ api_stream_open(struct lc_conn *c, uint64_t id, void *ps, struct lc_req **ret)
 }
 
 static int
-api_stream_head(struct lc_stream *s, int end)
+cx_stream_head(struct lc_stream *s, int end)
 {
 	if (end)
 		s->in_fin = 1;
@@ -62,33 +62,33 @@ api_stream_head(struct lc_stream *s, int end)
 }
 
 static int
-api_stream_end(struct lc_stream *s, const struct lc_field *trailers, uint32_t n)
+cx_stream_end(struct lc_stream *s, const struct lc_field *trailers, uint32_t n)
 {
 	lc_stream_in_end(s, trailers, n);
 	return 0;
 }
 
 static void
-api_stream_abort(struct lc_stream *s, uint32_t reason)
+cx_stream_abort(struct lc_stream *s, uint32_t reason)
 {
 	lc_stream_abort(s, reason);
 	lc_stream_note(s, LC_SE_DETACH);
 }
 
 static void
-api_stream_done(struct lc_stream *s)
+cx_stream_done(struct lc_stream *s)
 {
 	lc_stream_note(s, LC_SE_DETACH);
 }
 
 static void
-api_want_write(struct lc_conn *c)
+cx_want_write(struct lc_conn *c)
 {
 	c->flags |= LC_C_WANT_WRITE;
 }
 
 static void
-api_read_pause(struct lc_conn *c, int on)
+cx_read_pause(struct lc_conn *c, int on)
 {
 	if (on)
 		c->flags |= LC_C_PAUSED;
@@ -97,7 +97,7 @@ api_read_pause(struct lc_conn *c, int on)
 }
 
 static void
-api_timer(struct lc_conn *c, uint32_t which, int64_t ms)
+cx_timer(struct lc_conn *c, uint32_t which, int64_t ms)
 {
 	if (which == LC_TM_WRITE) {
 		c->write_ms = ms < 0 ? 0 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
@@ -113,7 +113,7 @@ api_timer(struct lc_conn *c, uint32_t which, int64_t ms)
 }
 
 static void
-api_conn_close(struct lc_conn *c, int how)
+cx_conn_close(struct lc_conn *c, int how)
 {
 	c->flags |= how == LC_CLOSE_NOW ? LC_C_CLOSE_NOW : LC_C_CLOSE_FLUSH;
 	if (how == LC_CLOSE_LINGER)
@@ -139,18 +139,18 @@ lc_srv_date(struct lc_srv *srv)
 }
 
 static struct lc_str
-api_date(struct lc_conn *c)
+cx_date(struct lc_conn *c)
 {
 	return lc_srv_date(lc_conn_srv(c));
 }
 
 static int
-api_draining(struct lc_conn *c)
+cx_draining(struct lc_conn *c)
 {
 	return lc_conn_srv(c)->draining;
 }
 
-static void LC_PRINTF(3, 4) api_log(struct lc_conn *c, int level, const char *fmt, ...)
+static void LC_PRINTF(3, 4) cx_log(struct lc_conn *c, int level, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -165,25 +165,25 @@ static void LC_PRINTF(3, 4) api_log(struct lc_conn *c, int level, const char *fm
 
 const struct lc_conn_api lc_conn_table = {
     .size = sizeof(struct lc_conn_api),
-    .sess_alloc = api_sess_alloc,
-    .stream_open = api_stream_open,
+    .sess_alloc = cx_sess_alloc,
+    .stream_open = cx_stream_open,
     .stream_alloc = lc_stream_alloc,
-    .stream_head = api_stream_head,
+    .stream_head = cx_stream_head,
     .stream_body = lc_stream_in,
-    .stream_end = api_stream_end,
-    .stream_abort = api_stream_abort,
-    .stream_done = api_stream_done,
+    .stream_end = cx_stream_end,
+    .stream_abort = cx_stream_abort,
+    .stream_done = cx_stream_done,
     .stream_avail = lc_stream_out_avail,
     .stream_take = lc_stream_out_take,
     .out_copy = lc_outv_copy,
     .out_reserve = lc_outv_reserve,
     .out_commit = lc_outv_commit,
     .out_room = lc_outv_room,
-    .want_write = api_want_write,
-    .read_pause = api_read_pause,
-    .timer = api_timer,
-    .conn_close = api_conn_close,
-    .date = api_date,
-    .draining = api_draining,
-    .log = api_log,
+    .want_write = cx_want_write,
+    .read_pause = cx_read_pause,
+    .timer = cx_timer,
+    .conn_close = cx_conn_close,
+    .date = cx_date,
+    .draining = cx_draining,
+    .log = cx_log,
 };

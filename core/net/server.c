@@ -26,7 +26,7 @@ srv_of(struct lc_wctx *x)
 /* ---- the "worker" table ---- */
 
 static int
-api_lead(struct lc_wctx *x)
+wx_lead(struct lc_wctx *x)
 {
 	return lc_loop_lead(&srv_of(x)->loop);
 }
@@ -47,7 +47,7 @@ run_call(struct lc_post *p)
 }
 
 static int
-api_post(struct lc_wctx *x, void (*fn)(void *), void *arg)
+wx_post(struct lc_wctx *x, void (*fn)(void *), void *arg)
 {
 	struct call *k = malloc(sizeof(*k));
 
@@ -59,13 +59,13 @@ api_post(struct lc_wctx *x, void (*fn)(void *), void *arg)
 }
 
 static void
-api_capacity(struct lc_wctx *x, uint32_t requests)
+wx_capacity(struct lc_wctx *x, uint32_t requests)
 {
 	srv_of(x)->capacity = requests;
 }
 
 static uint64_t
-api_clock(struct lc_wctx *x, int now)
+wx_clock(struct lc_wctx *x, int now)
 {
 	struct lc_loop *l = &srv_of(x)->loop;
 
@@ -73,25 +73,25 @@ api_clock(struct lc_wctx *x, int now)
 }
 
 static const char *
-api_pool_name(struct lc_wctx *x)
+wx_pool_name(struct lc_wctx *x)
 {
 	return srv_of(x)->pool;
 }
 
 static uint32_t
-api_processes(struct lc_wctx *x)
+wx_processes(struct lc_wctx *x)
 {
 	return srv_of(x)->processes;
 }
 
 static uint32_t
-api_slot(struct lc_wctx *x)
+wx_slot(struct lc_wctx *x)
 {
 	return srv_of(x)->slot;
 }
 
 static void
-api_boot_error(struct lc_wctx *x, const char *text, size_t n)
+wx_boot_error(struct lc_wctx *x, const char *text, size_t n)
 {
 	struct lc_srv *srv = srv_of(x);
 	size_t max = 12 << 10;
@@ -109,7 +109,7 @@ api_boot_error(struct lc_wctx *x, const char *text, size_t n)
 	srv->boot_error_n = n;
 }
 
-static void LC_PRINTF(3, 4) api_log(struct lc_wctx *x, int level, const char *fmt, ...)
+static void LC_PRINTF(3, 4) wx_log(struct lc_wctx *x, int level, const char *fmt, ...)
 {
 	char *text, *rest;
 	va_list ap;
@@ -136,16 +136,16 @@ static void LC_PRINTF(3, 4) api_log(struct lc_wctx *x, int level, const char *fm
 static const struct lc_worker_api worker_table = {
     .size = sizeof(struct lc_worker_api),
     .stream = &lc_stream_table,
-    .lead = api_lead,
-    .post = api_post,
-    .capacity = api_capacity,
-    .clock = api_clock,
+    .lead = wx_lead,
+    .post = wx_post,
+    .capacity = wx_capacity,
+    .clock = wx_clock,
     .token = lc_token,
-    .pool_name = api_pool_name,
-    .processes = api_processes,
-    .slot = api_slot,
-    .boot_error = api_boot_error,
-    .log = api_log,
+    .pool_name = wx_pool_name,
+    .processes = wx_processes,
+    .slot = wx_slot,
+    .boot_error = wx_boot_error,
+    .log = wx_log,
 };
 
 const struct lc_worker_api *
