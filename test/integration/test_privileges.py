@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from conftest import Start, as_root
-from harness import BINARY, BUILD, Server, config, descriptors, environment, pool, run
+from harness import BINARY, BUILD, Server, config, descriptors, environment, pool, run, until
 
 # A home of root that only root may enter would keep other users from Python: then each folder on the way to what the
 # worker needs is made enterable, in a mount namespace of the server's own.
@@ -83,7 +83,7 @@ def test_low_port_and_private_log(start: Start, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     server = as_other(start, config(pool(inside=f"access_log {log};"), main="user nobody;"))
     server.get("/pid")
-    assert "GET /pid" in log.read_text()
+    until(lambda: "GET /pid" in log.read_text(), "the line")
     assert log.stat().st_uid == 0
 
 
