@@ -357,6 +357,10 @@ run(struct worker *w)
 	send_beat(srv);
 	if (srv->wk->run) {
 		r = srv->wk->run(srv->w);
+		if (r > 0) { /* threads are still in calls and may touch anything: nothing is taken down under them */
+			lc_access_flush(srv->access);
+			_exit(0);
+		}
 	} else {
 		lc_loop_lead(&srv->loop);
 		r = 0;

@@ -492,7 +492,7 @@ pool_run(struct pool *p)
 	for (uint32_t i = 0; !p->busy && i < p->nthr; i++)
 		if (p->thr[i].made)
 			(void)pthread_join(p->thr[i].tid, NULL);
-	return rc;
+	return rc ? rc : p->busy; /* 1: nothing may be taken down */
 }
 
 int

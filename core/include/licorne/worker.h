@@ -46,7 +46,8 @@ struct lc_worker {
 	/* Start the runtime and load the application.  0, or -errno after boot_error(). */
 	int (*init)(struct lc_wctx *, const struct lc_worker_api *, const void *conf, void **w);
 	/* Main thread: NULL, the core leads the loop on it; else run() starts threads that lead(), and
-	 * returns after stop(LC_STOP_QUIT) when they are done. */
+	 * returns after stop(LC_STOP_QUIT): 0 when they are done; 1 when calls still run past the deadline: the process
+	 * leaves at once, without fini(); or -errno. */
 	int (*run)(void *w);
 	/* A new request; the worker now owns one reference and must release() it.  Its body may be incomplete. */
 	void (*request)(void *w, struct lc_stream *);
