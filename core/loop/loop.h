@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 /* Work for the leading thread.  Intrusive; an entry is in the list at most once (its owner's duty). */
 struct lc_post {
@@ -98,6 +99,27 @@ lc_loop_token(struct lc_loop *l, uint64_t state)
 	uint64_t w = atomic_load_explicit(&l->token, memory_order_relaxed);
 	atomic_store_explicit(&l->token, (w & ~UINT64_C(3)) | state, memory_order_relaxed);
 }
+
+/*
+ * A clock for "has this waited too long": a tenth of the price of clock_gettime().  LC_TICKS_300US of its ticks are
+ * 0.15 to 0.3 ms on machines of 2 to 4 GHz; nothing that must be exact may use it.
+ */
+static inline uint64_t
+lc_ticks(void)
+{
+#ifdef __x86_64__
+	return __builtin_ia32_rdtsc();
+#else
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+#endif
+}
+#ifdef __x86_64__
+#define LC_TICKS_300US 600000u
+#else
+#define LC_TICKS_300US 300000u
+#endif
 
 int lc_loop_init(struct lc_loop *);
 void lc_loop_done(struct lc_loop *);

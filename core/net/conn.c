@@ -8,7 +8,7 @@
  *  - Input is in one place at a time: srv->in_p/in_n during a turn (the loop's buffer, or the stash), else in the
  * stash. While there is a stash the socket is not read, so the stash is at most one read.
  *  - Output of one turn is collected in srv->outv and leaves in one send; early at LC_FLUSH_BYTES, or when
- *    the oldest response in it is older than LC_FLUSH_AGE_NS.
+ *    the oldest response in it is older than LC_TICKS_300US.
  * Trap: any call that may run application code is followed by a test of lc_loop_leading().
  */
 #include "net/conn.h"
@@ -24,7 +24,6 @@
 #include "log/log.h"
 
 #define LC_FLUSH_BYTES (16u << 10)
-#define LC_FLUSH_AGE_NS 300000u
 
 /* ---- lists ---- */
 
@@ -382,7 +381,7 @@ lc_conn_pull(struct lc_conn *c)
 	if (c->proto->pull(c->sess, v) == LC_CONN_DEAD)
 		goto broken;
 	if (first && v->n)
-		v->first_ns = srv->loop.now;
+		v->first_tick = lc_ticks();
 	if (v->limit)
 		c->flags |= LC_C_WANT_WRITE;
 	if (v->bytes >= LC_FLUSH_BYTES || v->limit)
@@ -400,7 +399,7 @@ flush_if_old(struct lc_conn *c)
 {
 	struct lc_srv *srv = lc_conn_srv(c);
 
-	if (lc_loop_clock(&srv->loop) - srv->outv.first_ns < LC_FLUSH_AGE_NS)
+	if (lc_ticks() - srv->outv.first_tick < LC_TICKS_300US)
 		return 0;
 	return lc_send_flush(c);
 }

@@ -76,10 +76,8 @@ protocol_events(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 			pthread_mutex_unlock(&s->mu);
 		for (; h; h = h->next)
 			p->head(c->sess, s->ps, &h->head);
-		if (final) {
-			/* output gets old from here (LC_FLUSH_AGE_NS) */
+		if (final)
 			p->head(c->sess, s->ps, &s->head);
-		}
 	}
 	if ((ev & LC_SE_TRAILERS) && p->trailers)
 		p->trailers(c->sess, s->ps, s->out_trailers, s->nout_trailers);

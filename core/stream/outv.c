@@ -81,5 +81,5 @@ lc_outv_release(struct lc_outv *v)
 		if (v->rel[k].fn)
 			v->rel[k].fn(v->rel[k].arg);
 	v->n = v->buf_n = v->limit = 0;
-	v->bytes = v->first_ns = 0;
+	v->bytes = v->first_tick = 0;
 }

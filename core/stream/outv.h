@@ -20,8 +20,8 @@ struct lc_outv {
 	uint32_t buf_n; /* bytes of buf used */
 	uint32_t limit; /* 1: something found no room since it was emptied */
 	uint32_t pad;
-	uint64_t bytes;    /* total */
-	uint64_t first_ns; /* when the oldest response in it was put in; 0: unknown */
+	uint64_t bytes;      /* total */
+	uint64_t first_tick; /* lc_ticks() when the oldest response in it was put in */
 	struct iovec iov[LC_OUTV_IOV];
 	struct {
 		void (*fn)(void *);

@@ -103,7 +103,7 @@ struct lc_stream {
 	uint8_t first[] __attribute__((aligned(16)));
 };
 
-#define LC_READY_HERE 2 /* inready: being delivered, in no list */
+#define LC_READY_HERE 2          /* inready: being delivered, in no list */
 #define LC_HEAD_TOLD 0x80000000u /* head.flags: the protocol has it */
 
 #define LC_STREAM_BLOCK 4096u /* struct and first arena chunk together */
