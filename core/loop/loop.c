@@ -25,6 +25,7 @@ lc_loop_clock(struct lc_loop *l)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	l->now = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+	l->now_tick = lc_ticks();
 	return l->now;
 }
 

@@ -64,7 +64,8 @@ struct lc_loop {
 	int ep, wake_fd;
 	uint32_t i, n; /* the batch: next event, number of events */
 	int stop;
-	uint64_t now; /* ns, CLOCK_MONOTONIC, as of this batch */
+	uint64_t now;      /* ns, CLOCK_MONOTONIC, as of this batch or the last long call in it */
+	uint64_t now_tick; /* lc_ticks() when `now` was read */
 	_Atomic uint64_t token;
 	_Atomic(struct lc_post *) posted; /* pushed by any thread, newest first */
 	struct lc_post *posts;            /* drained, oldest first */

@@ -140,6 +140,9 @@ worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
 		if (!lc_loop_leading(&srv->loop))
 			return 0;
 		lc_loop_token(&srv->loop, LC_TOKEN_LOOP);
+		/* timers that are armed after a long call shall not count it */
+		if (lc_ticks() - srv->loop.now_tick > LC_TICKS_300US)
+			lc_loop_clock(&srv->loop);
 		return 1;
 	}
 	if (!s->worker_ref || s->shared || s->released)
