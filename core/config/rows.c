@@ -85,11 +85,16 @@ static const struct lc_directive main_rows[] = {
 	    "Counted from its start to the moment it can take requests; loading the application is the longest part of "
 	    "it. A\n"
 	    "worker that is not ready by then is ended and counts as failed."),
-    LC_MSEC(struct lc_conf_main, heartbeat_timeout, "heartbeat_timeout", LC_C_MAIN, "30s", &timeout_range,
-	    "How long a worker may give no sign of life.",
-	    "Workers report to the arbiter a few times in this span, however busy the application is. One that does "
-	    "not is\n"
-	    "ended and replaced."),
+    LC_MSEC(
+	struct lc_conf_main, heartbeat_timeout, "heartbeat_timeout", LC_C_MAIN, "30s", &timeout_range,
+	"How long a worker may give no sign of life.",
+	"Workers report to the arbiter every second, or four times in this span. One that has been silent for this "
+	"long is ended (the log says "
+	"so,\n"
+	"and how many requests it had) and replaced.\n\n"
+	"The thread that leads a worker's loop sends the reports. A call that runs on that thread is silence while it\n"
+	"lasts: every call of the `sync` worker, so this is also the longest that a request may take there, and of\n"
+	"`wsgi` those few that were expected to be fast. Calls on `wsgi`'s threads may take as long as they like."),
     LC_MSEC(struct lc_conf_main, graceful_timeout, "graceful_timeout", LC_C_MAIN, "30s", &timeout_range,
 	    "How long requests may go on after a graceful stop was asked for.",
 	    "A worker that still has requests by then is ended with them."),

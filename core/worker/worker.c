@@ -25,7 +25,7 @@
 #include "worker/control.h"
 
 #define LC_EXIT_BOOT 3
-#define LC_BEAT_NS UINT64_C(1000000000)
+#define LC_BEAT_MS 1000u    /* or a quarter of heartbeat_timeout, if that is less */
 #define LC_FDS_RESERVED 64u /* descriptors that are not connections: the application's files, ours */
 
 struct worker {
@@ -160,8 +160,10 @@ send_beat(struct lc_srv *srv)
 
 	lc_ctl_beat(w->ctl, &b);
 	ctl_interest(w);
-	srv->next_beat = srv->loop.now + LC_BEAT_NS;
-	lc_timer_arm(&srv->loop, &w->beat, LC_BEAT_NS / 1000000, beat_due);
+	uint64_t ms = w->main_conf->heartbeat_timeout / 4;
+	ms = ms < LC_BEAT_MS ? ms : LC_BEAT_MS;
+	srv->next_beat = srv->loop.now + ms * 1000000;
+	lc_timer_arm(&srv->loop, &w->beat, ms, beat_due);
 }
 
 static void
