@@ -247,6 +247,132 @@ copy_str(struct lc_str *to, char *at, PyObject *s, int trim)
 	return at + n;
 }
 
+/*
+ * Heads that come again.  Most applications answer with the same constant strings, in a list made anew each time; what
+ * check and copy yielded for them is kept, and found by the identity of the status and of each name and value: strings
+ * do not change, and ours are referenced for ever, so none of them can be mistaken for another.  The value of
+ * Content-Length is not part of it.  A head is kept when the same one was the last to miss its place, so that those
+ * made of fresh strings are not; there are NMEMO places of at most MEMO_BYTES, never given up: streams point
+ * into them.  Used with the GIL held; entries are immutable.
+ */
+#define NMEMO 64u
+#define MEMO_FIELDS 16u
+#define MEMO_BYTES 1024u
+
+static struct memo {
+	uint64_t key;
+	PyObject *status;
+	PyObject *part[2 * MEMO_FIELDS]; /* name, value; Content-Length's value is NULL */
+	uint32_t n, code, k;
+	struct lc_field *fields;
+	struct lc_str reason;
+} * memos[NMEMO];
+static uint64_t memo_missed[NMEMO];
+
+/* Collects what identifies a head.  1: *ret is it; 0: not of the kind that is kept, or wrong. */
+static int
+memo_key(struct memo *m, PyObject *status, PyObject *headers, int64_t *length)
+{
+	uint64_t key = (uintptr_t)status;
+	Py_ssize_t n;
+
+	if (!PyList_CheckExact(headers) || (n = PyList_GET_SIZE(headers)) > (Py_ssize_t)MEMO_FIELDS)
+		return 0;
+	for (Py_ssize_t i = 0; i < n; i++) {
+		PyObject *t = PyList_GET_ITEM(headers, i), *name, *value;
+		const struct known *k;
+
+		if (!PyTuple_CheckExact(t) || PyTuple_GET_SIZE(t) != 2)
+			return 0;
+		name = PyTuple_GET_ITEM(t, 0);
+		value = PyTuple_GET_ITEM(t, 1);
+		k = &known[((uintptr_t)name >> 4) % NNAMES];
+		if (k->name != name)
+			return 0; /* seen for the first time: the long way notes it */
+		if (k->flags & N_LENGTH) {
+			if (!PyUnicode_CheckExact(value) || !is_latin1(value) || parse_length(value, length) < 0) {
+				PyErr_Clear();
+				*length = -1;
+				return 0;
+			}
+			value = NULL;
+		}
+		m->part[2 * i] = name;
+		m->part[2 * i + 1] = value;
+		key = (key ^ (uintptr_t)name) * UINT64_C(0x9e3779b97f4a7c15);
+		key = (key ^ (key >> 29) ^ (uintptr_t)value) * UINT64_C(0xbf58476d1ce4e5b9);
+	}
+	m->key = key ^ (key >> 31);
+	m->status = status;
+	m->n = (uint32_t)n;
+	return 1;
+}
+
+static const struct memo *
+memo_find(const struct memo *m)
+{
+	const struct memo *have = memos[m->key % NMEMO];
+
+	if (!have || have->key != m->key || have->status != m->status || have->n != m->n)
+		return NULL;
+	for (uint32_t i = 0; i < 2 * m->n; i++)
+		if (have->part[i] != m->part[i])
+			return NULL;
+	return have;
+}
+
+/* The head c->head was made of m the long way: keep it if it came before. */
+static void
+memo_keep(const struct memo *m, const struct lcpy_resp *c, size_t bytes)
+{
+	uint32_t at = m->key % NMEMO;
+	struct memo *keep;
+	char *to;
+
+	if (memos[at] || bytes > MEMO_BYTES)
+		return;
+	if (memo_missed[at] != m->key) {
+		memo_missed[at] = m->key;
+		return;
+	}
+	keep = malloc(sizeof(*keep) + c->head.nfields * sizeof(struct lc_field) + bytes);
+	if (!keep)
+		return;
+	*keep = *m;
+	keep->fields = (struct lc_field *)(keep + 1);
+	to = (char *)(keep->fields + c->head.nfields);
+	for (uint32_t i = 0; i < c->head.nfields; i++) {
+		struct lc_field *f = &keep->fields[i];
+
+		*f = c->head.fields[i];
+		memcpy(to, f->name.p, f->name.n);
+		f->name.p = to;
+		to += f->name.n;
+		memcpy(to, f->value.p, f->value.n);
+		f->value.p = to;
+		to += f->value.n;
+	}
+	keep->reason = c->head.reason;
+	if (keep->reason.n) {
+		memcpy(to, c->head.reason.p, c->head.reason.n);
+		keep->reason.p = to;
+	}
+	keep->code = c->head.status;
+	keep->k = c->head.nfields;
+	Py_INCREF(keep->status);
+	for (uint32_t i = 0; i < 2 * keep->n; i++)
+		Py_XINCREF(keep->part[i]);
+	memos[at] = keep;
+}
+
+static inline void
+head_is_set(struct lcpy_resp *c, int64_t length)
+{
+	c->declared = length;
+	c->nobody = c->is_head || c->head.status == 204 || c->head.status == 304;
+	c->started = 1;
+}
+
 /* Checks and copies the head.  Runs no Python code, so the list stays as it is meanwhile. */
 static int
 set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
@@ -261,8 +387,20 @@ set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
 	size_t bytes;
 	int64_t length = -1;
 	char *at;
-	int rc = -1;
+	struct memo m;
+	const struct memo *have;
+	int rc = -1, may_keep = memo_key(&m, status, headers, &length);
 
+	if (may_keep && (have = memo_find(&m))) {
+		c->head.status = have->code;
+		c->head.nfields = have->k;
+		c->head.fields = have->fields;
+		c->head.reason = have->reason;
+		c->head.memo = m.key % NMEMO + 1;
+		head_is_set(c, length);
+		return 0;
+	}
+	length = -1;
 	if (check_status(status, &code, &reason) < 0)
 		return -1;
 	if (!PyList_Check(headers)) {
@@ -312,9 +450,10 @@ set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
 	c->head.nfields = k;
 	c->head.fields = f;
 	c->head.reason = reason;
-	c->declared = length;
-	c->nobody = c->is_head || code == 204 || code == 304;
-	c->started = 1;
+	c->head.memo = 0;
+	head_is_set(c, length);
+	if (may_keep)
+		memo_keep(&m, c, bytes);
 	rc = 0;
 out:
 	if (what != small)
