@@ -117,17 +117,6 @@ put_out(struct h1 *s, struct lc_outv *v, const char *p, size_t n)
 
 /* ---- heads ---- */
 
-/* Bytes that put_head() will need at most. */
-static size_t
-head_bound(const struct lc_head *h)
-{
-	size_t n = 320 + h->reason.n; /* status line, Server, Date, Content-Length, Connection */
-
-	for (uint32_t k = 0; k < h->nfields; k++)
-		n += h->fields[k].name.n + h->fields[k].value.n + 4;
-	return n;
-}
-
 static char *
 put_info(char *p, const struct lc_head *h)
 {
@@ -143,14 +132,54 @@ put_info(char *p, const struct lc_head *h)
 	return LIT(p, "\r\n");
 }
 
-/* Decide how the body is framed, and render the final head. */
-static char *
-put_head(struct h1 *s, char *p, const struct lc_head *h)
-{
-	struct h1_x *x = s->x;
-	int has_server = 0, has_date = 0, fin;
-	int64_t length = h->length, from_field = -1;
+/* What the fields of a head say to the one who frames it. */
+struct facts {
+	int64_t length; /* of a Content-Length field, -1: none */
+	uint8_t has_server, has_date, close;
+};
 
+/*
+ * Heads that come again (lc_head.memo): the checked and rendered bytes, from the status line to the last field.  At
+ * most MEMO_HEADS of them, MEMO_BYTES each, kept for ever; a head whose place is taken is rendered anew each time.
+ */
+#define MEMO_HEADS 64u
+#define MEMO_BYTES 1400u
+
+static struct memo {
+	uint64_t memo;
+	struct facts facts;
+	uint32_t n;
+	char bytes[];
+} * memos[MEMO_HEADS];
+
+static const struct memo *
+memo_of(const struct lc_head *h)
+{
+	const struct memo *m = h->memo ? memos[h->memo % MEMO_HEADS] : NULL;
+
+	return m && m->memo == h->memo ? m : NULL;
+}
+
+static void
+memo_keep(const struct lc_head *h, const struct facts *facts, const char *p, size_t n)
+{
+	struct memo **place = &memos[h->memo % MEMO_HEADS];
+
+	if (*place || n > MEMO_BYTES)
+		return;
+	struct memo *m = malloc(sizeof(*m) + n);
+	if (!m)
+		return;
+	m->memo = h->memo;
+	m->facts = *facts;
+	m->n = (uint32_t)n;
+	memcpy(m->bytes, p, n);
+	*place = m;
+}
+
+static char *
+put_fields(char *p, const struct lc_head *h, struct facts *facts)
+{
 	p = put_status(p, h->status, h->reason);
 	for (uint32_t k = 0; k < h->nfields; k++) {
 		const struct lc_field *f = &h->fields[k];
@@ -158,16 +187,16 @@ put_head(struct h1 *s, char *p, const struct lc_head *h)
 		switch (token) {
 		case LC_TOK_CONNECTION:
 			if (lc_list_has(f->value.p, f->value.n, "close"))
-				s->keep = 0;
+				facts->close = 1;
 			continue;
 		case LC_TOK_CONTENT_LENGTH:
-			from_field = lc_length_parse(f->value.p, f->value.n);
+			facts->length = lc_length_parse(f->value.p, f->value.n);
 			continue;
 		case LC_TOK_SERVER:
-			has_server = 1;
+			facts->has_server = 1;
 			break;
 		case LC_TOK_DATE:
-			has_date = 1;
+			facts->has_date = 1;
 			break;
 		default:
 			if (lc_token_hop_by_hop(token))
@@ -177,10 +206,35 @@ put_head(struct h1 *s, char *p, const struct lc_head *h)
 		p = LIT(put(p, f->name), ": ");
 		p = LIT(put(p, f->value), "\r\n");
 	}
-	p = put_common(s, p, has_server, has_date);
+	return p;
+}
+
+/* Decide how the body is framed, and render the final head. */
+static char *
+put_head(struct h1 *s, char *p, const struct lc_head *h)
+{
+	struct h1_x *x = s->x;
+	struct facts facts = {.length = -1};
+	const struct memo *m = memo_of(h);
+	int64_t length = h->length;
+	int fin;
+
+	if (m) {
+		facts = m->facts;
+		memcpy(p, m->bytes, m->n);
+		p += m->n;
+	} else {
+		char *end = put_fields(p, h, &facts);
+		if (h->memo)
+			memo_keep(h, &facts, p, (size_t)(end - p));
+		p = end;
+	}
+	if (facts.close)
+		s->keep = 0;
+	p = put_common(s, p, facts.has_server, facts.has_date);
 
 	if (length < 0)
-		length = from_field;
+		length = facts.length;
 	uint64_t avail = h1_api->stream_avail(s->st, &fin);
 	int whole = fin && !x->ntrailers; /* all of the body is there: its length need not have been declared */
 	if (lc_status_bodyless(h->status) || s->is_head) {
@@ -218,6 +272,19 @@ put_head(struct h1 *s, char *p, const struct lc_head *h)
 	else if (s->minor == 0)
 		p = LIT(p, "Connection: keep-alive\r\n");
 	return LIT(p, "\r\n");
+}
+
+/* Bytes that put_head() will need at most. */
+static size_t
+head_bound(const struct lc_head *h)
+{
+	size_t n = 320 + h->reason.n; /* status line, Server, Date, Content-Length, Connection */
+
+	if (memo_of(h))
+		return MEMO_BYTES + n;
+	for (uint32_t k = 0; k < h->nfields; k++)
+		n += h->fields[k].name.n + h->fields[k].value.n + 4;
+	return n;
 }
 
 /* 0, or -ENOMEM. */
@@ -477,7 +544,7 @@ h1_head(void *sess, void *ps, const struct lc_head *h)
 	(void)ps;
 	if (!s->st)
 		return LC_OK;
-	const char *bad = lc_head_check(h);
+	const char *bad = memo_of(h) ? NULL : lc_head_check(h);
 	if (bad) {
 		h1_api->log(s->c, LC_LOG_ERROR, "the application's response was not sent: %s", bad);
 		if (!s->x->final)
@@ -543,7 +610,7 @@ h1_reset(void *sess, void *ps, uint32_t reason)
 	(void)ps;
 	if (!s->st)
 		return;
-	if (s->x->out == H1_OUT_HEAD) { /* nothing of it is out: the client gets a whole answer */
+	if (!s->x->final) { /* the client gets a whole answer instead */
 		h1_api->stream_done(s->st);
 		s->st = NULL;
 		s->x = NULL;
@@ -556,7 +623,7 @@ h1_reset(void *sess, void *ps, uint32_t reason)
 			  "the application gave no response");
 		return;
 	}
-	/* A body that the end of the connection ends must not end cleanly. */
+	/* The application has begun; a body that the end of the connection ends must not end cleanly. */
 	cut_off(s, s->x->out == H1_OUT_CLOSE ? LC_CLOSE_NOW : LC_CLOSE_FLUSH);
 	h1_api->want_write(s->c);
 }
