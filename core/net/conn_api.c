@@ -108,8 +108,11 @@ cx_timer(struct lc_conn *c, uint32_t which, int64_t ms)
 			lc_timer_cancel(&c->rt);
 		return;
 	}
+	struct lc_loop *l = &lc_conn_srv(c)->loop;
+	if (which == c->rt_which && lc_timer_armed(&c->rt) && c->rt.at == lc_loop_ms(l) + (uint64_t)ms)
+		return; /* pipelined requests of one turn: nothing has changed */
 	c->rt_which = which;
-	lc_timer_arm(&lc_conn_srv(c)->loop, &c->rt, (uint64_t)ms, lc_conn_read_timer);
+	lc_timer_arm(l, &c->rt, (uint64_t)ms, lc_conn_read_timer);
 }
 
 static void

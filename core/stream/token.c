@@ -7,6 +7,8 @@
  */
 #include "stream/token.h"
 
+#include <string.h>
+
 #define SLOTS 512u /* a power of two, several times the number of names */
 #define NAME_MAX_ 40u
 
@@ -48,6 +50,34 @@ token_table_init(void)
 	}
 }
 
+/* Is `name`, in any case, the `n` bytes of `lower`?  Word by word, the last word overlapping the one before. */
+static inline int
+equals(const char *name, const char *lower, size_t n)
+{
+	uint64_t x, y;
+
+	if (n >= 8) {
+		for (size_t k = 0; k + 8 < n; k += 8) {
+			memcpy(&x, name + k, 8);
+			memcpy(&y, lower + k, 8);
+			if (lc_lower8(x) != y)
+				return 0;
+		}
+		memcpy(&x, name + n - 8, 8);
+		memcpy(&y, lower + n - 8, 8);
+		return lc_lower8(x) == y;
+	}
+	if (n >= 4) {
+		uint32_t a, b, c, d;
+		memcpy(&a, name, 4);
+		memcpy(&b, name + n - 4, 4);
+		memcpy(&c, lower, 4);
+		memcpy(&d, lower + n - 4, 4);
+		return lc_lower8((uint64_t)b << 32 | a) == ((uint64_t)d << 32 | c);
+	}
+	return lc_case_equal(name, lower, n);
+}
+
 uint16_t
 lc_token(const char *name, size_t n)
 {
@@ -55,7 +85,7 @@ lc_token(const char *name, size_t n)
 		return LC_TOK_NONE;
 	for (uint32_t i = hash(name, n); slots[i]; i = (i + 1) & (SLOTS - 1)) {
 		uint8_t t = slots[i];
-		if (names[t].n == n && lc_case_equal(name, names[t].name, n))
+		if (names[t].n == n && equals(name, names[t].name, n))
 			return t;
 	}
 	return LC_TOK_NONE;

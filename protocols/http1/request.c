@@ -107,6 +107,24 @@ check_framing(struct h1 *s, const struct facts *t, int64_t *ret_length)
 	return 0;
 }
 
+/* Most requests name the host that the last one named. */
+static int
+host_valid(struct lc_str host)
+{
+	static char last[64];
+	static size_t last_n; /* of a valid one, 0: none */
+
+	if (host.n == last_n && host.n && memcmp(host.p, last, host.n) == 0)
+		return 1;
+	if (!lc_host_valid(host.p, host.n))
+		return 0;
+	if (host.n <= sizeof(last)) {
+		memcpy(last, host.p, host.n);
+		last_n = host.n;
+	}
+	return 1;
+}
+
 static int
 check_host(struct h1 *s, const struct facts *t, const struct lc_target *target, struct lc_str *ret_authority)
 {
@@ -114,7 +132,7 @@ check_host(struct h1 *s, const struct facts *t, const struct lc_target *target, 
 		return h1_refuse(s, 400, "more than one Host");
 	if (t->nhost == 0 && s->minor >= 1)
 		return h1_refuse(s, 400, "no Host");
-	if (t->nhost && !lc_host_valid(t->host.p, t->host.n))
+	if (t->nhost && !host_valid(t->host))
 		return h1_refuse(s, 400, "Host is not valid");
 	*ret_authority = target->absolute ? target->authority : t->host; /* RFC 9112 3.2.2: the target's counts */
 	return 0;
@@ -180,9 +198,13 @@ h1_request(struct h1 *s)
 	memcpy(head, s->base, head_n);
 	for (uint32_t k = 0; k < sc->n; k++) {
 		const struct h1_span *f = &sc->v[k];
-		lc_name_lower(head + f->name, f->name_n);
+		const char *name = head + f->name;
+		if (f->token) /* its lower-case spelling is at hand */
+			name = lc_token_name(f->token);
+		else
+			lc_name_lower(head + f->name, f->name_n);
 		fields[k] = (struct lc_field){
-		    .name = {head + f->name, f->name_n}, .value = {head + f->value, f->value_n}, .token = f->token};
+		    .name = {name, f->name_n}, .value = {head + f->value, f->value_n}, .token = f->token};
 	}
 	rq->version = (uint16_t)(0x0100 | s->minor);
 	rq->scheme = rq->flags & LC_R_TLS ? (struct lc_str){"https", 5} : (struct lc_str){"http", 4};
