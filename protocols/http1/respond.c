@@ -133,7 +133,7 @@ put_info(char *p, const struct lc_head *h)
 }
 
 /* What the fields of a head say to the one who frames it. */
-struct facts {
+struct head_facts {
 	int64_t length; /* of a Content-Length field, -1: none */
 	uint8_t has_server, has_date, close;
 };
@@ -147,7 +147,7 @@ struct facts {
 
 static struct memo {
 	uint64_t memo;
-	struct facts facts;
+	struct head_facts facts;
 	uint32_t n;
 	char bytes[];
 } * memos[MEMO_HEADS];
@@ -161,7 +161,7 @@ memo_of(const struct lc_head *h)
 }
 
 static void
-memo_keep(const struct lc_head *h, const struct facts *facts, const char *p, size_t n)
+memo_keep(const struct lc_head *h, const struct head_facts *facts, const char *p, size_t n)
 {
 	struct memo **place = &memos[h->memo % MEMO_HEADS];
 
@@ -178,7 +178,7 @@ memo_keep(const struct lc_head *h, const struct facts *facts, const char *p, siz
 }
 
 static char *
-put_fields(char *p, const struct lc_head *h, struct facts *facts)
+put_fields(char *p, const struct lc_head *h, struct head_facts *facts)
 {
 	p = put_status(p, h->status, h->reason);
 	for (uint32_t k = 0; k < h->nfields; k++) {
@@ -214,7 +214,7 @@ static char *
 put_head(struct h1 *s, char *p, const struct lc_head *h)
 {
 	struct h1_x *x = s->x;
-	struct facts facts = {.length = -1};
+	struct head_facts facts = {.length = -1};
 	const struct memo *m = memo_of(h);
 	int64_t length = h->length;
 	int fin;
