@@ -58,7 +58,7 @@ def main() -> int:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), config(pool(processes=2), main="graceful_timeout 5s;"), ready=2)
+        server = Server(Path(folder), config(pool(processes=2, inside="respawn_delay 10ms 200ms;"), main="graceful_timeout 5s;"), ready=2)
         server.allow(r".")
         over = threading.Event()
         threads = [threading.Thread(target=mixed, args=(server, over, wrong)) for _ in range(4)]
