@@ -52,6 +52,83 @@ def dump(environ: Environ, start_response: Start) -> list[bytes]:
     return ["".join(lines).encode()]
 
 
+class Str(str):
+    """Counts its instances."""
+
+    alive = 0
+
+    def __init__(self, _text: str = "") -> None:
+        Str.alive += 1
+
+    def __del__(self) -> None:
+        Str.alive -= 1
+
+
+STATUS = "200 OK"
+TYPE, OTHER = ("Content-Type", "text/plain"), ("Content-Type", "text/html")
+FOO, COOKIE = ("X-Foo", "foo"), ("Set-Cookie", "a=b")
+MUTABLE = [TYPE, FOO]
+DISTINCT = [[TYPE, ("X-Number", f"number {i}")] for i in range(200)]
+NAMES = [[TYPE, (f"X-Name-{i}", "same")] for i in range(8)]
+
+
+def heads(environ: Environ, start_response: Start) -> list[bytes]:
+    """Responses that are made of the same objects, more or less."""
+    what, _, arg = environ["QUERY_STRING"].partition(":")
+    body = b"body"
+    status = STATUS
+    headers: Any = [TYPE, FOO]
+    if what == "fresh-tuples":
+        headers = [(name, value) for name, value in headers]
+    elif what == "length":
+        headers.append(("Content-Length", arg))
+        body = b"x" * int(arg or 0)
+    elif what == "two-lengths":
+        headers += [("Content-Length", "4"), ("Content-Length", arg)]
+    elif what == "length-subclass":
+        headers.append(("Content-Length", Str("4")))
+    elif what == "mutable":
+        headers = MUTABLE
+    elif what == "mutate":
+        headers = MUTABLE
+        MUTABLE[1] = COOKIE if MUTABLE[1] is FOO else FOO
+    elif what == "mutate-after":
+        start_response(status, headers)
+        headers[:] = [OTHER]
+        return [body]
+    elif what == "equal":  # equal strings, but not these
+        headers = [(f"{environ['REQUEST_METHOD'] and 'X'}-Foo", f"fo{'o'[:1]}")]
+    elif what == "status":
+        status = "404 Not Found"
+    elif what == "reordered":
+        headers = [FOO, TYPE]
+    elif what == "subclass":
+        headers = [TYPE, ("X-Foo", Str("foo"))]
+    elif what == "subclass-name":
+        headers = [TYPE, (Str("X-Foo"), "foo")]
+    elif what == "distinct":
+        headers = list(DISTINCT[int(arg)])
+    elif what == "fresh":  # new strings, often found where the last ones were
+        headers = [TYPE, ("X-Number", f"fresh {arg}")]
+    elif what == "fresh-kept":
+        value = f"fresh {arg}"
+        pair = ("X-Number", value)
+        headers = [TYPE, pair]
+    elif what == "names":
+        headers = NAMES[int(arg)]
+    elif what == "replaced":
+        start_response(status, [TYPE, FOO])
+        try:
+            raise ValueError
+        except ValueError:
+            start_response(status, [TYPE, ("X-Number", f"fresh {arg}")], sys.exc_info())
+        return [body]
+    elif what == "alive":
+        body = str(Str.alive).encode()
+    start_response(status, headers)
+    return [body]
+
+
 def items(environ: Environ, start_response: Start) -> list[bytes]:
     start_response("200 OK", list(TEXT))
     return [b"one, ", b"", b"two, ", b"three"]
@@ -445,6 +522,7 @@ for _f in (
     dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
     close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
     use_kept, in_thread, errors, stat, objects, echo, wrapped, sleep, burn, block, unblock, big_counted, count_freed,
+    heads,
 ):  # fmt: skip
     APPS["/" + _f.__name__.replace("_", "-")] = _f
 

@@ -219,6 +219,7 @@ api_respond(struct lc_stream *s, const struct lc_head *h)
 	s->responds++;
 	s->status = h->status;
 	s->length = h->length;
+	s->memo = h->memo;
 	s->nfields = h->nfields;
 	(void)snprintf(s->reason, sizeof(s->reason), "%.*s", (int)h->reason.n, h->reason.n ? h->reason.p : "");
 	for (uint32_t i = 0; i < h->nfields && i < 64; i++)

@@ -31,6 +31,7 @@ struct lc_stream {
 	struct lc_field out_fields[64];
 	char reason[128];
 	int64_t length;
+	uint64_t memo;
 	char *body;
 	size_t body_n, waiting, room;
 	int fin, aborted;

@@ -441,6 +441,168 @@ test_bad_heads(void **state)
 	fake_free(s);
 }
 
+/* A head as applications make it, looked at in full; its memo. */
+static uint64_t
+head(const char *query, const char *expect)
+{
+	char target[64], got[256];
+	struct lc_stream *s;
+	size_t n;
+	uint64_t memo;
+
+	(void)snprintf(target, sizeof(target), "/heads?%s", query);
+	s = get(target);
+	n = (size_t)snprintf(got, sizeof(got), "%u %s %d", s->status, s->reason, (int)s->length);
+	for (uint32_t i = 0; i < s->nfields; i++) {
+		const struct lc_field *f = &s->out_fields[i];
+
+		n += (size_t)snprintf(got + n, sizeof(got) - n, "; %.*s=%.*s", (int)f->name.n, f->name.p,
+				      (int)f->value.n, f->value.p);
+		assert_int_equal(f->token, fake_worker.token(f->name.p, f->name.n));
+	}
+	assert_string_equal(got, expect);
+	memo = s->memo;
+	fake_free(s);
+	return memo;
+}
+
+/* Until it is known, which the first time does not make it, and the second mostly. */
+static uint64_t
+learn(const char *query, const char *expect)
+{
+	uint64_t memo = 0;
+
+	for (int i = 0; i < 500 && !memo; i++)
+		memo = head(query, expect);
+	assert_true(memo > 0);
+	return memo;
+}
+
+#define TYPE "; Content-Type=text/plain"
+#define SAME "200  4" TYPE "; X-Foo=foo"
+
+static void
+test_heads(void **state)
+{
+	uint64_t memo, other;
+
+	assert_int_equal(head("same", SAME), 0);
+	memo = learn("same", SAME);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(head("same", SAME), memo);
+		assert_int_equal(head("fresh-tuples", SAME), memo);
+		assert_int_equal(head("mutate-after", SAME), memo);
+	}
+	/* what differs is never taken for it */
+	for (int i = 0; i < 5; i++) {
+		assert_true(head("status", "404 Not Found 4" TYPE "; X-Foo=foo") != memo);
+		assert_true(head("reordered", "200  4; X-Foo=foo" TYPE) != memo);
+		assert_int_equal(head("equal", "200  4; X-Foo=foo"), 0);
+		assert_int_equal(head("subclass", SAME), 0);
+		assert_int_equal(head("subclass-name", SAME), 0);
+	}
+	/* each becomes known, at some time */
+	for (int i = 0; i < 200; i++) {
+		other = head("status", "404 Not Found 4" TYPE "; X-Foo=foo");
+		if (other && head("reordered", "200  4; X-Foo=foo" TYPE))
+			break;
+	}
+	assert_true(head("reordered", "200  4; X-Foo=foo" TYPE) > 0);
+	assert_true(other > 0 && other != head("reordered", "200  4; X-Foo=foo" TYPE));
+	/* a list that changes between calls */
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(head("mutable", SAME), memo);
+		assert_true(head("mutate", "200  4" TYPE "; Set-Cookie=a=b") != memo);
+		assert_true(head("mutable", "200  4" TYPE "; Set-Cookie=a=b") != memo);
+		assert_int_equal(head("mutate", SAME), memo);
+	}
+	/* replaced by one that is not known */
+	assert_int_equal(head("replaced:1", "200  4" TYPE "; X-Number=fresh 1"), 0);
+	assert_int_equal(head("alive", "200  1" TYPE "; X-Foo=foo"), memo);
+}
+
+static void
+test_heads_length(void **state)
+{
+	uint64_t memo = learn("length:4", SAME);
+	struct lc_stream *s;
+
+	/* Content-Length is not part of it */
+	for (int i = 0; i < 50; i++) {
+		char query[32], expect[128];
+
+		(void)snprintf(query, sizeof(query), "length:%d", i);
+		(void)snprintf(expect, sizeof(expect), "200  %d" TYPE "; X-Foo=foo", i);
+		assert_int_equal(head(query, expect), memo);
+		assert_int_equal(head("length-subclass", SAME), 0);
+	}
+	/* and still looked at */
+	expect_500("/heads?length:", "Content-Length '' is not one number");
+	s = get("/heads?length:0004");
+	assert_int_equal(s->length, 4);
+	fake_free(s);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(head("two-lengths:4", SAME), 0);
+		expect_500("/heads?two-lengths:5", "is not one number");
+	}
+	/* one for all methods */
+	for (int i = 0; i < 3; i++) {
+		s = call("HEAD", "/heads?length:7", NULL);
+		assert_int_equal(s->length, 7);
+		assert_int_equal(s->memo, memo);
+		assert_int_equal(s->body_n, 0);
+		fake_free(s);
+	}
+}
+
+/* Heads that do not come again are not kept, and of those that do not too many. */
+static void
+test_heads_many(void **state)
+{
+	uint64_t memos[200];
+	uint32_t known = 0;
+
+	for (int i = 0; i < 3000; i++) {
+		char query[32], expect[128];
+
+		(void)snprintf(query, sizeof(query), i & 1 ? "fresh:%d" : "fresh-kept:%d", i);
+		(void)snprintf(expect, sizeof(expect), "200  4" TYPE "; X-Number=fresh %d", i);
+		assert_int_equal(head(query, expect), 0);
+	}
+	/* names that are alike to any table, in every order */
+	for (int i = 0; i < 8 * 200; i++) {
+		char query[32], expect[128];
+
+		(void)snprintf(query, sizeof(query), "names:%d", i % 8);
+		(void)snprintf(expect, sizeof(expect), "200  4" TYPE "; X-Name-%d=same", i % 8);
+		memos[i % 8] = head(query, expect);
+	}
+	for (int i = 0; i < 8; i++)
+		for (int j = 0; j <= i; j++)
+			assert_true(memos[i] > 0 && (i == j || memos[i] != memos[j]));
+	for (int i = 0; i < 200 * 60; i++) {
+		char query[32], expect[128];
+		uint64_t memo;
+
+		(void)snprintf(query, sizeof(query), "distinct:%d", i % 200);
+		(void)snprintf(expect, sizeof(expect), "200  4" TYPE "; X-Number=number %d", i % 200);
+		memo = head(query, expect);
+		if (i >= 200 * 59)
+			memos[i % 200] = memo;
+	}
+	for (int i = 0; i < 200; i++) {
+		known += memos[i] != 0;
+		for (int j = 0; j < i && memos[i]; j++)
+			assert_true(memos[i] != memos[j]);
+	}
+	assert_true(known > 0 && known <= 64);
+	(void)learn("same", SAME);
+	/* nothing of the application's own types stays */
+	(void)head("subclass", SAME);
+	(void)head("subclass-name", SAME);
+	assert_true(head("alive", "200  1" TYPE "; X-Foo=foo") > 0);
+}
+
 static void
 ways(const char *query, int shared, const char *expect)
 {
@@ -737,16 +899,18 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_hello),       cmocka_unit_test(test_environ),
-	    cmocka_unit_test(test_environ_mix), cmocka_unit_test(test_environ_hosts),
-	    cmocka_unit_test(test_many_fields), cmocka_unit_test(test_bodies),
-	    cmocka_unit_test(test_head_method), cmocka_unit_test(test_lengths),
-	    cmocka_unit_test(test_errors),      cmocka_unit_test(test_exc_info),
-	    cmocka_unit_test(test_bad_heads),   cmocka_unit_test(test_input),
-	    cmocka_unit_test(test_input_big),   cmocka_unit_test(test_input_lost),
-	    cmocka_unit_test(test_lost_client), cmocka_unit_test(test_kept),
-	    cmocka_unit_test(test_threads),     cmocka_unit_test(test_wsgi_errors),
-	    cmocka_unit_test(test_validator),   cmocka_unit_test(test_leaks),
+	    cmocka_unit_test(test_hello),        cmocka_unit_test(test_environ),
+	    cmocka_unit_test(test_environ_mix),  cmocka_unit_test(test_environ_hosts),
+	    cmocka_unit_test(test_many_fields),  cmocka_unit_test(test_bodies),
+	    cmocka_unit_test(test_head_method),  cmocka_unit_test(test_lengths),
+	    cmocka_unit_test(test_errors),       cmocka_unit_test(test_exc_info),
+	    cmocka_unit_test(test_bad_heads),    cmocka_unit_test(test_heads),
+	    cmocka_unit_test(test_heads_length), cmocka_unit_test(test_heads_many),
+	    cmocka_unit_test(test_input),        cmocka_unit_test(test_input_big),
+	    cmocka_unit_test(test_input_lost),   cmocka_unit_test(test_lost_client),
+	    cmocka_unit_test(test_kept),         cmocka_unit_test(test_threads),
+	    cmocka_unit_test(test_wsgi_errors),  cmocka_unit_test(test_validator),
+	    cmocka_unit_test(test_leaks),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

@@ -20,6 +20,7 @@ static PyTypeObject *errors_type;
 static PyObject *errors_obj, *format_exception;
 static pthread_key_t line_key;
 static int have_key;
+static int used; /* has any thread ever begun a line? */
 
 static void
 put_line(const char *p, size_t n)
@@ -30,7 +31,7 @@ put_line(const char *p, size_t n)
 void
 lcpy_errors_flush(void)
 {
-	struct line *l = pthread_getspecific(line_key);
+	struct line *l = __atomic_load_n(&used, __ATOMIC_RELAXED) ? pthread_getspecific(line_key) : NULL;
 
 	if (l && l->n) {
 		put_line(l->text, l->n);
@@ -51,6 +52,7 @@ put_text(const char *p, size_t n)
 			return -1;
 		}
 		l->n = 0;
+		__atomic_store_n(&used, 1, __ATOMIC_RELAXED);
 	}
 	while (n) {
 		const char *nl = memchr(p, '\n', n);

@@ -22,12 +22,11 @@
 #define NCANDS 16u
 #define MAXFIELDS 16u
 #define MAXBYTES 1024u
-#define EAGER 256u /* that many misses look for candidates, of later ones some */
 
 struct key {
 	uint64_t hash;
-	PyObject *status;               /* exact str, strong, as all of them; NULL: none here */
-	PyObject *str[2u * MAXFIELDS];  /* names and values in turn; NULL where Content-Length's value is */
+	PyObject *status;              /* exact str, strong, as all of them; NULL: none here */
+	PyObject *str[2u * MAXFIELDS]; /* names and values in turn; NULL where Content-Length's value is */
 	uint32_t n;
 };
 struct entry {
@@ -98,7 +97,7 @@ lcpy_head_find(PyObject *status, PyObject *headers, struct lcpy_head_seen *seen)
 	}
 	h ^= h >> 32;
 	seen->hash = h | 1;
-	for (uint32_t i = (uint32_t)h % NSLOTS; (e = slots[i]); i = (i + 1) % NSLOTS) {
+	for (uint32_t i = (uint32_t)seen->hash % NSLOTS; (e = slots[i]); i = (i + 1) % NSLOTS) {
 		if (e->key.hash != seen->hash || e->key.n != (uint32_t)n || !matches(&e->key, status, headers))
 			continue;
 		if (e->head.length_at >= 0)
@@ -197,8 +196,9 @@ lcpy_head_note(PyObject *status, PyObject *headers, const struct lcpy_head_seen 
 			add(k, h, length_at, bytes);
 		return;
 	}
-	/* Heads that never come again should not cost much; the choice must not fall into step with the application. */
-	if (++misses > EAGER && (misses * UINT64_C(0x9e3779b97f4a7c15) ^ seen->hash) >> 61)
+	/* Who is here may come again, and heads that never do should not cost much.  Which one gets the place must
+	 * not fall into step with the application. */
+	if (k->status && (++misses * UINT64_C(0x9e3779b97f4a7c15) ^ seen->hash) >> 62)
 		return;
 	if (is_fresh(status, headers, length_at))
 		return;

@@ -132,10 +132,27 @@ PyObject *lcpy_exception_text(void);
 /* A request line for the log: printable, bounded. */
 const char *lcpy_req_line(const struct lc_req *, char *buf, size_t n);
 
+/* ---- heads that come again (heads.c); GIL held ---- */
+#define LCPY_NO_LENGTH (-1)
+#define LCPY_LENGTHS (-2) /* more than one Content-Length */
+struct lcpy_head {
+	struct lc_head head; /* with memo set, strings and fields of static life, length unset */
+	int length_at;       /* number of the header that is Content-Length, LCPY_NO_LENGTH */
+};
+struct lcpy_head_seen {
+	uint64_t hash;    /* 0: not one to remember */
+	PyObject *length; /* borrowed: the exact str that is Content-Length's value this time, unchecked */
+};
+/* `headers` is a list of anything.  NULL: look at it, and when all is right call lcpy_head_note(). */
+const struct lcpy_head *lcpy_head_find(PyObject *status, PyObject *headers, struct lcpy_head_seen *);
+void lcpy_head_note(PyObject *status, PyObject *headers, const struct lcpy_head_seen *, const struct lc_head *made,
+		    int length_at);
+void lcpy_heads_fini(void);
+
 /* ---- start_response and write() (response.c) ---- */
 struct lcpy_resp {
 	PyObject_HEAD vectorcallfunc vectorcall;
-	struct lcpy_writer { /* write(), handed out by start_response; while alive it holds a reference to the whole */
+	struct lcpy_writer { /* write(), handed out by start_response */
 		PyObject_HEAD vectorcallfunc vectorcall;
 	} writer;
 	struct lc_stream *stream; /* NULL: the request is over */
@@ -144,7 +161,8 @@ struct lcpy_resp {
 	struct lc_head head;
 	int64_t declared; /* Content-Length of the application, -1: none */
 	uint64_t written;
-	uint8_t shared, started, sent, gone, ended, nobody, is_head, full, excess, writer_alive;
+	uint8_t shared, started, sent, gone, ended, nobody, is_head, full, excess;
+	uint8_t has_writer;     /* holds a reference to `writer`; if not, `writer` holds one to this */
 	struct lcpy_resp *next; /* free list */
 };
 int lcpy_resp_init(void);

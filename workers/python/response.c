@@ -3,9 +3,10 @@
  * workers/python/response.c - start_response(), write(), and the bytes of a response.
  *
  * One object per call embeds both callables; it is reused for the next call when nobody else kept a reference, else it
- * is cut off from its stream and fails from then on.  start_response() checks and copies the head into the stream's
- * arena at once (one allocation), so the application may do with its list what it likes; the head is only *sent* with
- * the first byte of the body or at its end, so that an error before that can still replace it (PEP 3333, exc_info).
+ * is cut off from its stream and fails from then on.  start_response() checks the head and copies it into the stream's
+ * arena at once (one allocation), or finds it among the known ones (heads.c), so the application may do with its list
+ * what it likes; the head is only *sent* with the first byte of the body or at its end, so that an error before that
+ * can still replace it (PEP 3333, exc_info).
  *
  * What an application may not do is refused with an exception in its own frame: control characters in names, values or
  * the status (response splitting), characters outside latin-1, hop-by-hop fields, a Content-Length that is no number.
@@ -129,7 +130,7 @@ check_name(PyObject *name, uint16_t *ret_token, uint16_t *ret_flags)
 	}
 	if (token == LC_TOK_CONTENT_LENGTH)
 		flags |= N_LENGTH;
-	if (n <= MAXNAME) {
+	if (n <= MAXNAME && PyUnicode_CheckExact(name)) { /* a subclass could run code when it is let go of */
 		PyObject *old = k->name;
 
 		k->name = Py_NewRef(name);
@@ -145,21 +146,30 @@ bad:
 	return -1;
 }
 
-static int
-parse_length(PyObject *value, int64_t *ret)
+/* One byte per character.  -1: not a number, or too large a one. */
+static inline int64_t
+number(PyObject *value)
 {
 	const uint8_t *p = PyUnicode_1BYTE_DATA(value);
 	Py_ssize_t n = PyUnicode_GET_LENGTH(value);
 	int64_t v = 0;
 
 	if (n == 0 || n > 18)
-		goto bad;
+		return -1;
 	for (Py_ssize_t i = 0; i < n; i++) {
 		if (p[i] < '0' || p[i] > '9')
-			goto bad;
+			return -1;
 		v = v * 10 + (p[i] - '0');
 	}
-	if (*ret >= 0 && *ret != v)
+	return v;
+}
+
+static int
+parse_length(PyObject *value, int64_t *ret)
+{
+	int64_t v = number(value);
+
+	if (v < 0 || (*ret >= 0 && *ret != v))
 		goto bad;
 	*ret = v;
 	return 0;
@@ -247,135 +257,9 @@ copy_str(struct lc_str *to, char *at, PyObject *s, int trim)
 	return at + n;
 }
 
-/*
- * Heads that come again.  Most applications answer with the same constant strings, in a list made anew each time; what
- * check and copy yielded for them is kept, and found by the identity of the status and of each name and value: strings
- * do not change, and ours are referenced for ever, so none of them can be mistaken for another.  The value of
- * Content-Length is not part of it.  A head is kept when the same one was the last to miss its place, so that those
- * made of fresh strings are not; there are NMEMO places of at most MEMO_BYTES, never given up: streams point
- * into them.  Used with the GIL held; entries are immutable.
- */
-#define NMEMO 64u
-#define MEMO_FIELDS 16u
-#define MEMO_BYTES 1024u
-
-static struct memo {
-	uint64_t key;
-	PyObject *status;
-	PyObject *part[2 * MEMO_FIELDS]; /* name, value; Content-Length's value is NULL */
-	uint32_t n, code, k;
-	struct lc_field *fields;
-	struct lc_str reason;
-} * memos[NMEMO];
-static uint64_t memo_missed[NMEMO];
-
-/* Collects what identifies a head.  1: *ret is it; 0: not of the kind that is kept, or wrong. */
-static int
-memo_key(struct memo *m, PyObject *status, PyObject *headers, int64_t *length)
-{
-	uint64_t key = (uintptr_t)status;
-	Py_ssize_t n;
-
-	if (!PyList_CheckExact(headers) || (n = PyList_GET_SIZE(headers)) > (Py_ssize_t)MEMO_FIELDS)
-		return 0;
-	for (Py_ssize_t i = 0; i < n; i++) {
-		PyObject *t = PyList_GET_ITEM(headers, i), *name, *value;
-		const struct known *k;
-
-		if (!PyTuple_CheckExact(t) || PyTuple_GET_SIZE(t) != 2)
-			return 0;
-		name = PyTuple_GET_ITEM(t, 0);
-		value = PyTuple_GET_ITEM(t, 1);
-		k = &known[((uintptr_t)name >> 4) % NNAMES];
-		if (k->name != name)
-			return 0; /* seen for the first time: the long way notes it */
-		if (k->flags & N_LENGTH) {
-			if (!PyUnicode_CheckExact(value) || !is_latin1(value) || parse_length(value, length) < 0) {
-				PyErr_Clear();
-				*length = -1;
-				return 0;
-			}
-			value = NULL;
-		}
-		m->part[2 * i] = name;
-		m->part[2 * i + 1] = value;
-		key = (key ^ (uintptr_t)name) * UINT64_C(0x9e3779b97f4a7c15);
-		key = (key ^ (key >> 29) ^ (uintptr_t)value) * UINT64_C(0xbf58476d1ce4e5b9);
-	}
-	m->key = key ^ (key >> 31);
-	m->status = status;
-	m->n = (uint32_t)n;
-	return 1;
-}
-
-static const struct memo *
-memo_find(const struct memo *m)
-{
-	const struct memo *have = memos[m->key % NMEMO];
-
-	if (!have || have->key != m->key || have->status != m->status || have->n != m->n)
-		return NULL;
-	for (uint32_t i = 0; i < 2 * m->n; i++)
-		if (have->part[i] != m->part[i])
-			return NULL;
-	return have;
-}
-
-/* The head c->head was made of m the long way: keep it if it came before. */
-static void
-memo_keep(const struct memo *m, const struct lcpy_resp *c, size_t bytes)
-{
-	uint32_t at = m->key % NMEMO;
-	struct memo *keep;
-	char *to;
-
-	if (memos[at] || bytes > MEMO_BYTES)
-		return;
-	if (memo_missed[at] != m->key) {
-		memo_missed[at] = m->key;
-		return;
-	}
-	keep = malloc(sizeof(*keep) + c->head.nfields * sizeof(struct lc_field) + bytes);
-	if (!keep)
-		return;
-	*keep = *m;
-	keep->fields = (struct lc_field *)(keep + 1);
-	to = (char *)(keep->fields + c->head.nfields);
-	for (uint32_t i = 0; i < c->head.nfields; i++) {
-		struct lc_field *f = &keep->fields[i];
-
-		*f = c->head.fields[i];
-		memcpy(to, f->name.p, f->name.n);
-		f->name.p = to;
-		to += f->name.n;
-		memcpy(to, f->value.p, f->value.n);
-		f->value.p = to;
-		to += f->value.n;
-	}
-	keep->reason = c->head.reason;
-	if (keep->reason.n) {
-		memcpy(to, c->head.reason.p, c->head.reason.n);
-		keep->reason.p = to;
-	}
-	keep->code = c->head.status;
-	keep->k = c->head.nfields;
-	Py_INCREF(keep->status);
-	for (uint32_t i = 0; i < 2 * keep->n; i++)
-		Py_XINCREF(keep->part[i]);
-	memos[at] = keep;
-}
-
-static inline void
-head_is_set(struct lcpy_resp *c, int64_t length)
-{
-	c->declared = length;
-	c->nobody = c->is_head || c->head.status == 204 || c->head.status == 304;
-	c->started = 1;
-}
-
 /* Checks and copies the head.  Runs no Python code, so the list stays as it is meanwhile. */
 static int
-set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
+make_head(struct lcpy_resp *c, PyObject *status, PyObject *headers, const struct lcpy_head_seen *seen)
 {
 	struct {
 		uint16_t token, flags;
@@ -386,28 +270,11 @@ set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
 	uint32_t code, k = 0;
 	size_t bytes;
 	int64_t length = -1;
+	int length_at = LCPY_NO_LENGTH, rc = -1;
 	char *at;
-	struct memo m;
-	const struct memo *have;
-	int rc = -1, may_keep = memo_key(&m, status, headers, &length);
 
-	if (may_keep && (have = memo_find(&m))) {
-		c->head.status = have->code;
-		c->head.nfields = have->k;
-		c->head.fields = have->fields;
-		c->head.reason = have->reason;
-		c->head.memo = m.key % NMEMO + 1;
-		head_is_set(c, length);
-		return 0;
-	}
-	length = -1;
 	if (check_status(status, &code, &reason) < 0)
 		return -1;
-	if (!PyList_Check(headers)) {
-		PyErr_Format(PyExc_TypeError, "start_response: headers are a list of tuples, not %.100s",
-			     Py_TYPE(headers)->tp_name);
-		return -1;
-	}
 	n = PyList_GET_SIZE(headers);
 	if (n > (Py_ssize_t)MAXFIELDS) {
 		PyErr_SetString(PyExc_ValueError, "start_response: too many headers");
@@ -433,8 +300,10 @@ set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
 	for (Py_ssize_t i = 0; i < n; i++) {
 		PyObject *t = PyList_GET_ITEM(headers, i);
 
-		if (what[i].flags & N_LENGTH)
+		if (what[i].flags & N_LENGTH) {
+			length_at = length_at == LCPY_NO_LENGTH ? (int)i : LCPY_LENGTHS;
 			continue; /* goes as head.length */
+		}
 		at = copy_str(&f[k].name, at, PyTuple_GET_ITEM(t, 0), 0);
 		at = copy_str(&f[k].value, at, PyTuple_GET_ITEM(t, 1), 1);
 		f[k].token = what[i].token;
@@ -446,19 +315,39 @@ set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
 		memcpy(at, reason.p, reason.n);
 		reason.p = at;
 	}
-	c->head.status = code;
-	c->head.nfields = k;
-	c->head.fields = f;
-	c->head.reason = reason;
-	c->head.memo = 0;
-	head_is_set(c, length);
-	if (may_keep)
-		memo_keep(&m, c, bytes);
+	c->head = (struct lc_head){
+	    .size = sizeof(c->head), .status = code, .nfields = k, .fields = f, .length = -1, .reason = reason};
+	c->declared = length;
+	lcpy_head_note(status, headers, seen, &c->head, length_at);
 	rc = 0;
 out:
 	if (what != small)
 		free(what);
 	return rc;
+}
+
+static inline int
+set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
+{
+	const struct lcpy_head *known_head;
+	struct lcpy_head_seen seen;
+	int64_t length = -1;
+
+	if (!PyList_Check(headers)) {
+		PyErr_Format(PyExc_TypeError, "start_response: headers are a list of tuples, not %.100s",
+			     Py_TYPE(headers)->tp_name);
+		return -1;
+	}
+	known_head = lcpy_head_find(status, headers, &seen);
+	if (known_head && (!seen.length || (is_latin1(seen.length) && (length = number(seen.length)) >= 0))) {
+		c->head = known_head->head;
+		c->declared = length;
+	} else if (make_head(c, status, headers, &seen) < 0) {
+		return -1;
+	}
+	c->nobody = c->is_head || c->head.status == 204 || c->head.status == 304;
+	c->started = 1;
+	return 0;
 }
 
 /* Positional arguments, or by their usual names. */
@@ -538,13 +427,7 @@ start_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnam
 	}
 	if (set_head(c, a[0], a[1]) < 0)
 		return NULL;
-	if (c->writer_alive)
-		return Py_NewRef((PyObject *)&c->writer);
-	PyObject_Init((PyObject *)&c->writer, writer_type);
-	c->writer.vectorcall = write_call;
-	c->writer_alive = 1;
-	Py_INCREF(c);
-	return (PyObject *)&c->writer;
+	return Py_NewRef((PyObject *)&c->writer);
 }
 
 static struct lcpy_resp *
@@ -585,13 +468,13 @@ write_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnam
 	Py_RETURN_NONE;
 }
 
+/* Only of one that outlived its request: see lcpy_resp_done(). */
 static void
 writer_dealloc(PyObject *self)
 {
 	struct lcpy_resp *c = of_writer(self);
 	PyTypeObject *type = Py_TYPE(self);
 
-	c->writer_alive = 0;
 	Py_DECREF(type);
 	Py_DECREF(c);
 }
@@ -601,6 +484,8 @@ resp_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
+	if (((struct lcpy_resp *)self)->has_writer)
+		Py_DECREF(writer_type);
 	PyObject_Free(self);
 	Py_DECREF(type);
 }
@@ -773,6 +658,29 @@ list_by_chunks(struct lcpy_resp *c, PyObject *seq)
 	return lcpy_resp_end(c);
 }
 
+/* The usual: one piece that is copied.  0 when it is not that simple, else 1 and *rc. */
+static inline int
+list_of_one(struct lcpy_resp *c, PyObject *seq, int *rc)
+{
+	PyObject *item = seq_item(seq, 0);
+	struct lc_slice s;
+	uint64_t n;
+
+	if (!PyBytes_Check(item) || c->nobody || c->sent)
+		return 0;
+	n = (uint64_t)PyBytes_GET_SIZE(item);
+	if (!n || n > LCPY_SMALL || (c->declared >= 0 && (uint64_t)c->declared != n))
+		return 0;
+	*rc = lcpy_resp_head(c, (int64_t)n);
+	if (*rc)
+		return 1;
+	s = (struct lc_slice){.p = (const uint8_t *)PyBytes_AS_STRING(item), .n = n, .fd = -1, .flags = LC_SL_COPY};
+	c->written = n;
+	c->ended = 1;
+	*rc = put_slices(c, &s, 1, LC_W_FIN);
+	return 1;
+}
+
 int
 lcpy_resp_list(struct lcpy_resp *c, PyObject *seq)
 {
@@ -784,6 +692,8 @@ lcpy_resp_list(struct lcpy_resp *c, PyObject *seq)
 
 	if (c->gone)
 		return 1;
+	if (len == 1 && list_of_one(c, seq, &rc))
+		return rc;
 	for (i = 0; i < len; i++) {
 		PyObject *item = seq_item(seq, i);
 
@@ -854,12 +764,13 @@ lcpy_resp_new(struct lc_stream *s, const struct lc_req *req, int shared)
 		if (!c)
 			return NULL;
 		c->vectorcall = start_call;
-		c->writer_alive = 0;
+		PyObject_Init((PyObject *)&c->writer, writer_type);
+		c->writer.vectorcall = write_call;
+		c->has_writer = 1;
 	}
 	c->stream = s;
 	c->req = req;
 	c->owner = pthread_self();
-	c->head = (struct lc_head){.size = sizeof(c->head)};
 	c->declared = -1;
 	c->written = 0;
 	c->shared = (uint8_t)shared;
@@ -873,11 +784,17 @@ lcpy_resp_done(struct lcpy_resp *c)
 {
 	c->stream = NULL;
 	c->req = NULL;
-	if (Py_REFCNT(c) == 1 && nspare < NSPARE) {
+	if (Py_REFCNT(c) == 1 && Py_REFCNT(&c->writer) == 1 && nspare < NSPARE) {
 		c->next = spare;
 		spare = c;
 		nspare++;
 		return;
+	}
+	if (Py_REFCNT(&c->writer) > 1) {
+		/* write() was kept: from now on it holds the whole, not the other way round */
+		c->has_writer = 0;
+		Py_INCREF(c);
+		Py_DECREF(&c->writer);
 	}
 	Py_DECREF(c);
 }
@@ -937,6 +854,7 @@ lcpy_resp_fini(void)
 	nspare = 0;
 	for (uint32_t i = 0; i < NNAMES; i++)
 		Py_CLEAR(known[i].name);
+	lcpy_heads_fini();
 	Py_CLEAR(resp_type);
 	Py_CLEAR(writer_type);
 }
