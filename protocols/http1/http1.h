@@ -90,6 +90,7 @@ struct h1_info { /* a 1xx head that waits */
 /* The current exchange; in the stream's arena. */
 struct h1_x {
 	const struct lc_head *final; /* the core's own copy: it lives as long as the stream */
+	const struct h1_memo *memo;  /* what was kept of it, see respond.c */
 	struct h1_info *info;
 	const struct lc_field *trailers;
 	uint64_t out_left;   /* LENGTH: body bytes still to come */

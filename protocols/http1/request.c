@@ -16,25 +16,22 @@ struct facts {
 	int te_trailers;
 };
 
-static inline struct lc_str
-span_value(const struct h1 *s, const struct h1_span *f)
-{
-	return (struct lc_str){s->base + f->value, f->value_n};
-}
-
 /* Give each field its token, trim its value, and collect the facts. */
 static void
 look_at_fields(struct h1 *s, struct facts *ret)
 {
 	struct facts t = {0};
+	const char *base = s->base;
+	struct h1_span *f = s->sc->v, *end = f + s->sc->n;
 
-	for (uint32_t k = 0; k < s->sc->n; k++) {
-		struct h1_span *f = &s->sc->v[k];
-		while (f->value_n &&
-		       (s->base[f->value + f->value_n - 1] == ' ' || s->base[f->value + f->value_n - 1] == '\t'))
-			f->value_n--;
-		f->token = lc_token(s->base + f->name, f->name_n);
-		struct lc_str v = span_value(s, f);
+	for (; f < end; f++) {
+		const char *p = base + f->value;
+		uint32_t n = f->value_n;
+		while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+			n--;
+		f->value_n = n;
+		f->token = lc_token(base + f->name, f->name_n);
+		struct lc_str v = {p, n};
 		switch (f->token) {
 		case LC_TOK_HOST:
 			t.host = v;
@@ -67,16 +64,17 @@ static int
 check_line(struct h1 *s, struct lc_str *ret_method)
 {
 	const struct h1_scratch *sc = s->sc;
-	const char *space = memchr(s->base, ' ', sc->url);
 
 	/* Without a version it is an HTTP/0.9 request. */
 	if (sc->version_n == 0 || s->p.http_major != 1 || s->p.http_minor > 1)
 		return h1_refuse(s, 505, "neither HTTP/1.1 nor HTTP/1.0");
-	if (!space || space - s->base + 1 != sc->url || sc->url + sc->url_n + 6 != sc->version)
+	/* between method and target llhttp skips spaces and nothing else */
+	const char *url = s->base + sc->url;
+	if (sc->url < 2 || url[-1] != ' ' || url[-2] == ' ' || sc->url + sc->url_n + 6 != sc->version)
 		return h1_refuse(s, 400, "spaces in the request line");
-	if (memcmp(s->base + sc->version - 6, " HTTP/", 6) != 0)
+	if (memcmp(url + sc->url_n, " HTTP/", 6) != 0)
 		return h1_refuse(s, 400, "another protocol in the request line");
-	*ret_method = (struct lc_str){s->base, (size_t)(space - s->base)};
+	*ret_method = (struct lc_str){s->base, sc->url - 1};
 	return 0;
 }
 
@@ -138,13 +136,11 @@ check_host(struct h1 *s, const struct facts *t, const struct lc_target *target, 
 	return 0;
 }
 
-/* A string that lies in the head, moved with it; others (static ones) as they are. */
+/* A string that lies in the head, moved with it. */
 static inline struct lc_str
-moved(struct lc_str v, const char *from, const char *to, size_t n)
+moved(struct lc_str v, const char *from, const char *to)
 {
-	if (v.p >= from && v.p <= from + n)
-		v.p = to + (v.p - from);
-	return v;
+	return (struct lc_str){to + (v.p - from), v.n};
 }
 
 int
@@ -196,14 +192,14 @@ h1_request(struct h1 *s)
 	struct lc_field *fields = (struct lc_field *)(s->x + 1);
 	char *head = (char *)(fields + sc->n);
 	memcpy(head, s->base, head_n);
-	for (uint32_t k = 0; k < sc->n; k++) {
-		const struct h1_span *f = &sc->v[k];
+	const struct h1_span *f = sc->v, *end = f + sc->n;
+	for (struct lc_field *to = fields; f < end; f++, to++) {
 		const char *name = head + f->name;
 		if (f->token) /* its lower-case spelling is at hand */
 			name = lc_token_name(f->token);
 		else
 			lc_name_lower(head + f->name, f->name_n);
-		fields[k] = (struct lc_field){
+		*to = (struct lc_field){
 		    .name = {name, f->name_n}, .value = {head + f->value, f->value_n}, .token = f->token};
 	}
 	rq->version = (uint16_t)(0x0100 | s->minor);
@@ -212,10 +208,13 @@ h1_request(struct h1 *s)
 	rq->flags |= (uint16_t)((length ? LC_R_BODY : 0) | (s->expect ? LC_R_EXPECT : 0) |
 				(t.te_trailers ? LC_R_TRAILERS_OK : 0));
 	rq->method = (struct lc_str){head, method.n};
-	rq->target = moved(url, s->base, head, head_n);
-	rq->authority = authority.p ? moved(authority, s->base, head, head_n) : (struct lc_str){"", 0};
-	rq->path = moved(target.path, s->base, head, head_n);
-	rq->query = target.query.p ? moved(target.query, s->base, head, head_n) : (struct lc_str){NULL, 0};
+	rq->target = (struct lc_str){head + sc->url, sc->url_n};
+	rq->authority = authority.p ? moved(authority, s->base, head) : (struct lc_str){"", 0};
+	if (target.absolute && target.path.n == 1) /* may lie in the head or not, but is one of two */
+		rq->path = (struct lc_str){*target.path.p == '*' ? "*" : "/", 1};
+	else
+		rq->path = moved(target.path, s->base, head);
+	rq->query = target.query.p ? moved(target.query, s->base, head) : (struct lc_str){NULL, 0};
 	rq->fields = fields;
 	rq->nfields = sc->n;
 	rq->length = length;

@@ -26,15 +26,20 @@ put(char *p, struct lc_str v)
 static char *
 put_number(char *p, uint64_t v)
 {
-	char buf[20];
-	size_t k = sizeof(buf);
+	unsigned n = 1;
 
-	do {
-		buf[--k] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	memcpy(p, buf + k, sizeof(buf) - k);
-	return p + sizeof(buf) - k;
+	for (uint64_t limit = 10; v >= limit && n < 20; limit *= 10)
+		n++;
+	for (char *to = p + n;; v /= 100) {
+		char pair[2] = {(char)('0' + v % 100 / 10), (char)('0' + v % 10)};
+		if (v < 10) {
+			*--to = pair[1];
+			return p + n;
+		}
+		memcpy(to -= 2, pair, 2);
+		if (v < 100)
+			return p + n;
+	}
 }
 
 static char *
@@ -71,8 +76,8 @@ put_common(struct h1 *s, char *p, int has_server, int has_date)
 		p = LIT(p, "Server: licorne\r\n");
 	if (!has_date) {
 		p = LIT(p, "Date: ");
-		p = put(p, h1_api->date(s->c));
-		p = LIT(p, "\r\n");
+		memcpy(p, h1_api->date(s->c).p, 29);
+		p = LIT(p + 29, "\r\n");
 	}
 	return p;
 }
@@ -140,22 +145,23 @@ struct head_facts {
 
 /*
  * Heads that come again (lc_head.memo): the checked and rendered bytes, from the status line to the last field.  At
- * most MEMO_HEADS of them, MEMO_BYTES each, kept for ever; a head whose place is taken is rendered anew each time.
+ * most MEMO_HEADS of them, MEMO_BYTES each, kept for ever, so that a pointer to one stays valid; a head whose place is
+ * taken is checked and rendered anew each time.
  */
 #define MEMO_HEADS 64u
 #define MEMO_BYTES 1400u
 
-static struct memo {
+static struct h1_memo {
 	uint64_t memo;
 	struct head_facts facts;
 	uint32_t n;
 	char bytes[];
 } * memos[MEMO_HEADS];
 
-static const struct memo *
+static const struct h1_memo *
 memo_of(const struct lc_head *h)
 {
-	const struct memo *m = h->memo ? memos[h->memo % MEMO_HEADS] : NULL;
+	const struct h1_memo *m = h->memo ? memos[h->memo % MEMO_HEADS] : NULL;
 
 	return m && m->memo == h->memo ? m : NULL;
 }
@@ -163,11 +169,11 @@ memo_of(const struct lc_head *h)
 static void
 memo_keep(const struct lc_head *h, const struct head_facts *facts, const char *p, size_t n)
 {
-	struct memo **place = &memos[h->memo % MEMO_HEADS];
+	struct h1_memo **place = &memos[h->memo % MEMO_HEADS];
 
 	if (*place || n > MEMO_BYTES)
 		return;
-	struct memo *m = malloc(sizeof(*m) + n);
+	struct h1_memo *m = malloc(sizeof(*m) + n);
 	if (!m)
 		return;
 	m->memo = h->memo;
@@ -209,15 +215,22 @@ put_fields(char *p, const struct lc_head *h, struct head_facts *facts)
 	return p;
 }
 
+/* The stream's out queue, as it was looked at last. */
+struct queue {
+	uint64_t avail;
+	int fin;
+};
+
 /* Decide how the body is framed, and render the final head. */
 static char *
-put_head(struct h1 *s, char *p, const struct lc_head *h)
+put_head(struct h1 *s, char *p, struct queue *ret)
 {
 	struct h1_x *x = s->x;
+	const struct lc_head *h = x->final;
 	struct head_facts facts = {.length = -1};
-	const struct memo *m = memo_of(h);
+	const struct h1_memo *m = x->memo;
 	int64_t length = h->length;
-	int fin;
+	struct queue q;
 
 	if (m) {
 		facts = m->facts;
@@ -235,18 +248,19 @@ put_head(struct h1 *s, char *p, const struct lc_head *h)
 
 	if (length < 0)
 		length = facts.length;
-	uint64_t avail = h1_api->stream_avail(s->st, &fin);
-	int whole = fin && !x->ntrailers; /* all of the body is there: its length need not have been declared */
+	q.avail = h1_api->stream_avail(s->st, &q.fin);
+	*ret = q;
+	int whole = q.fin && !x->ntrailers; /* all of the body is there: its length need not have been declared */
 	if (lc_status_bodyless(h->status) || s->is_head) {
 		x->out = H1_OUT_NONE;
-		if (length < 0 && whole && avail)
-			length = (int64_t)avail;
+		if (length < 0 && whole && q.avail)
+			length = (int64_t)q.avail;
 		/* 204 has none (RFC 9110 8.6); of a 304 only a length that cannot be the missing body's */
 		if (h->status == 204 || (h->status == 304 && length == 0))
 			length = -1;
 	} else if (length >= 0 || whole) {
 		if (length < 0)
-			length = (int64_t)avail;
+			length = (int64_t)q.avail;
 		x->out = H1_OUT_LENGTH;
 		x->out_left = (uint64_t)length;
 	} else if (s->minor >= 1) {
@@ -276,22 +290,22 @@ put_head(struct h1 *s, char *p, const struct lc_head *h)
 
 /* Bytes that put_head() will need at most. */
 static size_t
-head_bound(const struct lc_head *h)
+head_bound(const struct lc_head *h, const struct h1_memo *m)
 {
 	size_t n = 320 + h->reason.n; /* status line, Server, Date, Content-Length, Connection */
 
-	if (memo_of(h))
-		return MEMO_BYTES + n;
+	if (m)
+		return m->n + n;
 	for (uint32_t k = 0; k < h->nfields; k++)
 		n += h->fields[k].name.n + h->fields[k].value.n + 4;
 	return n;
 }
 
-/* 0, or -ENOMEM. */
-static int
-render(struct h1 *s, struct lc_outv *v, const struct lc_head *h)
+/* An info, or (NULL) the final head; ret_q is of the latter.  0, or -ENOMEM. */
+static inline int
+render(struct h1 *s, struct lc_outv *v, const struct lc_head *info, struct queue *ret_q)
 {
-	size_t bound = head_bound(h);
+	size_t bound = info ? head_bound(info, NULL) : head_bound(s->x->final, s->x->memo);
 	char *p = (char *)h1_api->out_reserve(v, bound);
 	char *own = NULL;
 
@@ -300,7 +314,7 @@ render(struct h1 *s, struct lc_outv *v, const struct lc_head *h)
 		if (!p)
 			return -ENOMEM;
 	}
-	char *end = h->status < 200 ? put_info(p, h) : put_head(s, p, h);
+	char *end = info ? put_info(p, info) : put_head(s, p, ret_q);
 	if (own) {
 		s->spill = own;
 		s->spill_n = (uint32_t)(end - own);
@@ -381,11 +395,11 @@ cut_off(struct h1 *s, int how)
 #define FULL 2  /* the vector is full */
 
 static int
-pull_plain(struct h1 *s, struct lc_outv *v)
+pull_plain(struct h1 *s, struct lc_outv *v, struct queue q)
 {
 	struct h1_x *x = s->x;
-	int fin;
-	uint64_t avail = h1_api->stream_avail(s->st, &fin);
+	uint64_t avail = q.avail;
+	int fin = q.fin;
 
 	if (x->out == H1_OUT_LENGTH) {
 		if (x->out_left == 0) {
@@ -421,6 +435,8 @@ pull_plain(struct h1 *s, struct lc_outv *v)
 		return FULL;
 	if (x->out == H1_OUT_LENGTH)
 		x->out_left -= (uint64_t)n;
+	if (fin && (uint64_t)n == q.avail && (x->out != H1_OUT_LENGTH || x->out_left == 0))
+		finish(s);
 	return MORE;
 }
 
@@ -455,10 +471,10 @@ put_last_chunk(struct h1 *s, struct lc_outv *v)
 }
 
 static int
-pull_chunked(struct h1 *s, struct lc_outv *v)
+pull_chunked(struct h1 *s, struct lc_outv *v, struct queue q)
 {
 	struct h1_x *x = s->x;
-	int fin, r;
+	int r;
 
 	if (x->chunk_left) {
 		int64_t n = h1_api->stream_take(s->st, v, x->chunk_left);
@@ -470,18 +486,17 @@ pull_chunked(struct h1 *s, struct lc_outv *v)
 		x->crlf = x->chunk_left == 0;
 		return MORE;
 	}
-	uint64_t avail = h1_api->stream_avail(s->st, &fin);
-	if (avail) {
+	if (q.avail) {
 		char buf[24], *p = buf;
 		if (x->crlf)
 			p = LIT(p, "\r\n");
-		p = LIT(put_hex(p, avail), "\r\n");
+		p = LIT(put_hex(p, q.avail), "\r\n");
 		r = put_out(s, v, buf, (size_t)(p - buf));
-		x->chunk_left = avail;
+		x->chunk_left = q.avail;
 		x->crlf = 0;
 		return r;
 	}
-	if (fin) {
+	if (q.fin) {
 		r = put_last_chunk(s, v);
 		if (r < 0)
 			return r;
@@ -501,6 +516,7 @@ int
 h1_pull(void *sess, struct lc_outv *v)
 {
 	struct h1 *s = sess;
+	struct queue q;
 	int r = MORE;
 
 	while (r == MORE) {
@@ -512,16 +528,22 @@ h1_pull(void *sess, struct lc_outv *v)
 		else if (!s->st)
 			r = WAITS;
 		else if (x->info) {
-			r = render(s, v, x->info->head);
+			r = render(s, v, x->info->head, NULL);
 			x->info = x->info->next;
 		} else if (!x->final)
 			r = WAITS;
-		else if (x->out == H1_OUT_HEAD) {
-			r = render(s, v, x->final);
-		} else if (x->out == H1_OUT_NONE) {
-			finish(s);
-		} else {
-			r = x->out == H1_OUT_CHUNKED ? pull_chunked(s, v) : pull_plain(s, v);
+		else {
+			if (x->out != H1_OUT_HEAD) {
+				q.avail = h1_api->stream_avail(s->st, &q.fin);
+			} else {
+				r = render(s, v, NULL, &q);
+				if (r < 0 || s->spill)
+					continue; /* what the queue holds by then is looked at then */
+			}
+			if (x->out == H1_OUT_NONE)
+				finish(s);
+			else
+				r = x->out == H1_OUT_CHUNKED ? pull_chunked(s, v, q) : pull_plain(s, v, q);
 		}
 	}
 	if (r < 0)
@@ -544,7 +566,8 @@ h1_head(void *sess, void *ps, const struct lc_head *h)
 	(void)ps;
 	if (!s->st)
 		return LC_OK;
-	const char *bad = memo_of(h) ? NULL : lc_head_check(h);
+	const struct h1_memo *m = memo_of(h);
+	const char *bad = m ? NULL : lc_head_check(h);
 	if (bad) {
 		h1_api->log(s->c, LC_LOG_ERROR, "the application's response was not sent: %s", bad);
 		if (!s->x->final)
@@ -553,6 +576,7 @@ h1_head(void *sess, void *ps, const struct lc_head *h)
 	}
 	if (h->status >= 200) {
 		s->x->final = h;
+		s->x->memo = m;
 	} else {
 		/* Not to HTTP/1.0 (RFC 9110 15.2); no 100 when the body has begun to come. */
 		if (s->minor == 0 || (h->status == 100 && (!s->expect || s->in_total || s->phase != H1_BODY)))

@@ -79,21 +79,45 @@ lc_host_valid(const char *s, size_t n)
 	return port <= 65535;
 }
 
+typedef uint8_t v16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* LC_CH_TARGET of sixteen bytes at once: bytes of `ret` are not zero where it does not hold. */
+static inline v16
+bad_target(const char *s)
+{
+	v16 x = *(const v16 *)s;
+
+	return (v16)(x - 0x21 > 0x7e - 0x21) | (v16)(x == '#');
+}
+
+/* Is every character one of LC_CH_TARGET?  The last sixteen overlap those before. */
+static int
+target_valid(const char *s, size_t n)
+{
+	if (n < 16) {
+		uint8_t all = LC_CH_TARGET;
+		for (size_t k = 0; k < n; k++)
+			all &= lc_char_class[(uint8_t)s[k]];
+		return all != 0;
+	}
+	v16 bad = bad_target(s + n - 16);
+	for (size_t k = 0; k + 16 < n; k += 16)
+		bad |= bad_target(s + k);
+	uint64_t half[2];
+	memcpy(half, &bad, 16);
+	return !(half[0] | half[1]);
+}
+
 /* Check the characters and cut at the first '?'. */
 static int
 path_parse(struct lc_target *ret, const char *s, size_t n)
 {
-	size_t query = n;
-
-	for (size_t k = 0; k < n; k++) {
-		if (!is_class(s[k], LC_CH_TARGET))
-			return LC_TARGET_BAD;
-		if (s[k] == '?' && query == n)
-			query = k;
-	}
-	ret->path = (struct lc_str){s, query};
-	if (query < n)
-		ret->query = (struct lc_str){s + query + 1, n - query - 1};
+	if (!target_valid(s, n))
+		return LC_TARGET_BAD;
+	const char *query = n > 1 ? memchr(s, '?', n) : n && *s == '?' ? s : NULL;
+	ret->path = (struct lc_str){s, query ? (size_t)(query - s) : n};
+	if (query)
+		ret->query = (struct lc_str){query + 1, (size_t)(s + n - query) - 1};
 	return LC_TARGET_OK;
 }
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Print a header that gives every function that a C file defines a suffix, so that it can be compiled twice.
+"""Print a header that gives every function that C files define a suffix, so that they can be compiled twice.
 
-usage: rename.py llhttp.c SUFFIX
+usage: rename.py SUFFIX llhttp.c...
 """
 import re
 import sys
 
-with open(sys.argv[1], encoding='utf-8') as f:
-    names = sorted(set(re.findall(r'^int (llhttp__internal_\w+)\(', f.read(), re.M)))
-assert 'llhttp__internal_execute' in names
-for name in names:
-    print(f'#define {name} {name}{sys.argv[2]}')
+names = set()
+for path in sys.argv[2:]:
+    with open(path, encoding='utf-8') as f:
+        names.update(re.findall(r'^(?!static|extern|return)\w[\w* ]*?\b(llhttp_\w+)\(', f.read(), re.M))
+assert {'llhttp__internal_execute', 'llhttp_execute'} <= names
+for name in sorted(names):
+    print(f'#define {name} {name}{sys.argv[1]}')
