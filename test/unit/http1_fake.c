@@ -53,6 +53,7 @@ struct lc_conn {
 };
 
 int fake_is_draining;
+uint64_t fake_memo;
 static struct lc_conn *current; /* whose allocations h1_test_malloc() counts */
 
 /* ---- small things ---- */
@@ -417,6 +418,23 @@ respond(struct lc_stream *st, uint32_t status, int64_t length, const struct lc_f
 	st->ev_head = st->responded = 1;
 }
 
+/* The number of a kind of head: status, reason and fields are static or the same. */
+static uint64_t
+memo_number(const struct lc_head *h)
+{
+	static struct lc_head known[32];
+	static uint64_t n;
+
+	for (uint64_t k = 0; k < n; k++)
+		if (known[k].status == h->status && known[k].fields == h->fields && known[k].nfields == h->nfields &&
+		    known[k].reason.p == h->reason.p)
+			return k + 1;
+	if (n == sizeof(known) / sizeof(known[0]))
+		return 0;
+	known[n++] = *h;
+	return n;
+}
+
 static void
 app_write(struct lc_stream *st, const char *p, size_t n, int fin)
 {
@@ -543,8 +561,13 @@ app_step(struct lc_stream *st)
 		if (st->responded)
 			break;
 		st->step = 10;
-		if (path_is(st, "/chunked") || path_is(st, "/trailers") || path_is(st, "/reset-mid") ||
-		    path_is(st, "/cut-chunked")) {
+		if (path_is(st, "/reset-head")) { /* all in one delivery: head() and reset(), then pull() */
+			respond(st, 200, -1, f_text, 1);
+			app_write(st, "first ", 6, 0);
+			st->ev_reset = st->released = 1;
+			st->reason = LC_RSN_APP_ERROR;
+		} else if (path_is(st, "/chunked") || path_is(st, "/trailers") || path_is(st, "/reset-mid") ||
+			   path_is(st, "/cut-chunked")) {
 			respond(st, 200, -1, f_text, 1);
 			app_write(st, "first ", 6, 0);
 		} else if (path_is(st, "/known")) {
@@ -667,6 +690,8 @@ deliver_one(struct lc_conn *c, struct lc_stream *st)
 		stream_free(st);
 		return 1;
 	}
+	if (st->ev_head)
+		st->head.memo = fake_memo == FAKE_MEMO_TRUE ? memo_number(&st->head) : fake_memo;
 	int *ev[] = {&st->ev_head100, &st->ev_head103, &st->ev_head};
 	struct lc_head *heads[] = {&st->info100, &st->info103, &st->head};
 	for (int k = 0; k < 3; k++)

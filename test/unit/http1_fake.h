@@ -49,5 +49,8 @@ void fake_read(struct fake *, size_t n);
 void fake_free(struct fake *);
 void fake_defaults(void *conf); /* fill a struct h1_conf from the rows' defaults */
 extern int fake_is_draining;
+/* lc_head.memo of the final heads: 0 none, FAKE_MEMO_TRUE one for each kind of head, else this number for all. */
+#define FAKE_MEMO_TRUE UINT64_MAX
+extern uint64_t fake_memo;
 
 #endif

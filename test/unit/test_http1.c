@@ -271,6 +271,12 @@ test_framing(void **state)
 	       "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" COMMON "Transfer-Encoding: chunked\r\n\r\n"
 	       "6\r\nfirst \r\n",
 	       FLUSH);
+	/* told and given up before it was rendered: it has begun all the same */
+	expect("GET / HTTP/1.1\r\n" H "\r\nGET /reset-head HTTP/1.1\r\n" H "\r\n", HELLO, FLUSH);
+	expect("GET /reset-head HTTP/1.0\r\n\r\n", "", FLUSH);
+	/* absolute-form without a path */
+	expect("GET http://a HTTP/1.1\r\n" H "\r\nGET http://a/?0123456789abc HTTP/1.1\r\n" H "\r\n", HELLO HELLO,
+	       OPEN);
 }
 
 static void
@@ -283,6 +289,45 @@ test_server_header(void **state)
 	conf.server_header = 0;
 	expect_conf(&conf, "GET / HTTP/1.1\r\n" H "\r\n",
 		    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" DATE "Content-Length: 6\r\n\r\nhello\n", OPEN);
+}
+
+/* What is kept of heads changes nothing: each once rendered and kept, once from what was kept. */
+static void
+test_memo(void **state)
+{
+	struct h1_conf conf;
+
+	fake_memo = FAKE_MEMO_TRUE;
+	for (int k = 0; k < 2; k++) {
+		test_framing(state);
+		test_server_header(state);
+		expect("HEAD /own HTTP/1.0\r\n\r\n",
+		       "HTTP/1.1 299 As I like it\r\nserver: mine\r\nDATE: now\r\nContent-Length: 2\r\n"
+		       "Connection: close\r\n\r\n",
+		       FLUSH);
+	}
+	/* it is there: who lies about his head's number gets the other's head; but not its length */
+	fake_memo = 1000;
+	expect("GET /hop HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+	       "HTTP/1.1 200 OK\r\nX-Kept: yes\r\n" COMMON "Content-Length: 2\r\nConnection: close\r\n\r\nok", LINGER);
+	fake_defaults(&conf);
+	conf.server_header = 0;
+	expect_conf(&conf, "GET / HTTP/1.1\r\n" H "\r\n",
+		    "HTTP/1.1 200 OK\r\nX-Kept: yes\r\n" DATE "Content-Length: 6\r\nConnection: close\r\n\r\nhello\n",
+		    LINGER);
+	/* another number of the same place is neither kept nor mistaken for it */
+	fake_memo = 1064;
+	for (int k = 0; k < 2; k++)
+		expect("GET / HTTP/1.1\r\n" H "\r\n", HELLO, OPEN);
+	/* a head that is refused is not kept */
+	fake_memo = 1001;
+	for (int k = 0; k < 2; k++) {
+		struct fake *f = fake_open(NULL, NULL);
+		fake_feed(f, "GET /crlf HTTP/1.1\r\n" H "\r\n", strlen("GET /crlf HTTP/1.1\r\n" H "\r\n"));
+		assert_memory_equal(f->out.p, "HTTP/1.1 500 ", 13);
+		fake_free(f);
+	}
+	fake_memo = 0;
 }
 
 static void
@@ -764,14 +809,23 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_corpus),        cmocka_unit_test(test_splits),
-	    cmocka_unit_test(test_allocations),   cmocka_unit_test(test_framing),
-	    cmocka_unit_test(test_server_header), cmocka_unit_test(test_refusal_text),
-	    cmocka_unit_test(test_limits),        cmocka_unit_test(test_chunk_framing),
-	    cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_early_response),
-	    cmocka_unit_test(test_expect),        cmocka_unit_test(test_timers),
-	    cmocka_unit_test(test_drain),         cmocka_unit_test(test_keepalive_requests),
-	    cmocka_unit_test(test_eof),           cmocka_unit_test(test_overload),
+	    cmocka_unit_test(test_corpus),
+	    cmocka_unit_test(test_splits),
+	    cmocka_unit_test(test_allocations),
+	    cmocka_unit_test(test_framing),
+	    cmocka_unit_test(test_server_header),
+	    cmocka_unit_test(test_memo),
+	    cmocka_unit_test(test_refusal_text),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_chunk_framing),
+	    cmocka_unit_test(test_back_pressure),
+	    cmocka_unit_test(test_early_response),
+	    cmocka_unit_test(test_expect),
+	    cmocka_unit_test(test_timers),
+	    cmocka_unit_test(test_drain),
+	    cmocka_unit_test(test_keepalive_requests),
+	    cmocka_unit_test(test_eof),
+	    cmocka_unit_test(test_overload),
 	    cmocka_unit_test(test_request),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

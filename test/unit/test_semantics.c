@@ -184,6 +184,33 @@ test_targets(void **state)
 	}
 }
 
+/* Every byte in every place of targets of every short length: one rule for all, words or not. */
+static void
+test_target_bytes(void **state)
+{
+	struct lc_target t;
+
+	(void)state;
+	for (size_t n = 2; n <= 50; n++) {
+		char *s = exact("/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", n);
+		for (size_t k = 1; k < n; k++) {
+			for (int c = 0; c < 256; c++) {
+				s[k] = (char)c;
+				int good = c > 0x20 && c < 0x7f && c != '#';
+				assert_int_equal(lc_target_parse(&t, (struct lc_str){"GET", 3}, s, n) == LC_TARGET_OK,
+						 good);
+				if (!good)
+					continue;
+				assert_int_equal(t.path.n, c == '?' ? k : n);
+				assert_int_equal(t.query.n, c == '?' ? n - k - 1 : 0);
+				assert_ptr_equal(t.query.p, c == '?' ? s + k + 1 : NULL);
+			}
+			s[k] = 'a';
+		}
+		free(s);
+	}
+}
+
 static void
 test_hosts(void **state)
 {
@@ -247,8 +274,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_tokens),  cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_values),  cmocka_unit_test(test_trim_list_length),
-	    cmocka_unit_test(test_targets), cmocka_unit_test(test_hosts),
-	    cmocka_unit_test(test_heads),
+	    cmocka_unit_test(test_targets), cmocka_unit_test(test_target_bytes),
+	    cmocka_unit_test(test_hosts),   cmocka_unit_test(test_heads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
