@@ -93,21 +93,37 @@ equals(const char *name, const char *lower, size_t n)
 	}
 }
 
+static inline int
+matches(uint8_t t, const char *name, uint64_t w, size_t n)
+{
+	if (names[t].n != n)
+		return 0;
+	return n > 8 ? equals(name, names[t].name, n) : !differs(w, ends(names[t].name, n));
+}
+
+/* The slots after the first one. */
+static __attribute__((noinline, cold)) uint16_t
+look_further(const char *name, uint64_t w, size_t n)
+{
+	uint32_t i = hash(w, n);
+	uint8_t t;
+
+	while ((t = slots[i = (i + 1) & (SLOTS - 1)]) != 0)
+		if (matches(t, name, w, n))
+			return t;
+	return LC_TOK_NONE;
+}
+
 uint16_t
 lc_token(const char *name, size_t n)
 {
-	uint8_t t;
-
 	if (n < 2 || n >= NAME_MAX_)
 		return LC_TOK_NONE;
 	uint64_t w = ends(name, n); /* up to eight bytes it is all of them */
-	for (uint32_t i = hash(w, n); (t = slots[i]) != 0; i = (i + 1) & (SLOTS - 1)) {
-		if (names[t].n != n)
-			continue;
-		if (n > 8 ? equals(name, names[t].name, n) : !differs(w, ends(names[t].name, n)))
-			return t;
-	}
-	return LC_TOK_NONE;
+	uint8_t t = slots[hash(w, n)];
+	if (t == LC_TOK_NONE || matches(t, name, w, n))
+		return t;
+	return look_further(name, w, n);
 }
 
 const char *

@@ -5,6 +5,7 @@
  * Everything is checked before the stream is opened, so that a refusal has nothing to undo.  Then the bytes of the head
  * go into the arena in one copy, names are lowered there, and the fields point into it.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "http1/http1.h"
@@ -30,6 +31,9 @@ look_at_fields(struct h1 *s, struct facts *ret)
 		while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
 			n--;
 		f->value_n = n;
+#ifdef LC_DEBUG /* llhttp has let nothing else through */
+		assert(lc_name_valid(base + f->name, f->name_n) && lc_value_valid(p, n));
+#endif
 		f->token = lc_token(base + f->name, f->name_n);
 		struct lc_str v = {p, n};
 		switch (f->token) {

@@ -23,6 +23,11 @@ put(char *p, struct lc_str v)
 	return p + v.n;
 }
 
+/* 00 to 99 */
+static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+			    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+			    "8081828384858687888990919293949596979899";
+
 static char *
 put_number(char *p, uint64_t v)
 {
@@ -30,16 +35,12 @@ put_number(char *p, uint64_t v)
 
 	for (uint64_t limit = 10; v >= limit && n < 20; limit *= 10)
 		n++;
-	for (char *to = p + n;; v /= 100) {
-		char pair[2] = {(char)('0' + v % 100 / 10), (char)('0' + v % 10)};
-		if (v < 10) {
-			*--to = pair[1];
-			return p + n;
-		}
-		memcpy(to -= 2, pair, 2);
-		if (v < 100)
-			return p + n;
-	}
+	char *to = p + n;
+	for (; v >= 10; v /= 100)
+		memcpy(to -= 2, pairs + v % 100 * 2, 2);
+	if (to > p)
+		*p = (char)('0' + v);
+	return p + n;
 }
 
 static char *

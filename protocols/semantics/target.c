@@ -109,7 +109,7 @@ target_valid(const char *s, size_t n)
 }
 
 /* Check the characters and cut at the first '?'. */
-static int
+static inline int
 path_parse(struct lc_target *ret, const char *s, size_t n)
 {
 	if (!target_valid(s, n))
@@ -124,17 +124,15 @@ path_parse(struct lc_target *ret, const char *s, size_t n)
 int
 lc_target_parse(struct lc_target *ret, struct lc_str method, const char *s, size_t n)
 {
-	struct lc_target t = {0};
 	size_t scheme;
 
 	if (n == 0)
 		return LC_TARGET_BAD;
 	if (s[0] == '/') {
-		if (path_parse(&t, s, n))
-			return LC_TARGET_BAD;
-		*ret = t;
-		return LC_TARGET_OK;
+		*ret = (struct lc_target){0};
+		return path_parse(ret, s, n);
 	}
+	struct lc_target t = {0};
 	if (s[0] == '*') {
 		if (n != 1 || method.n != 7 || memcmp(method.p, "OPTIONS", 7) != 0)
 			return LC_TARGET_BAD;
