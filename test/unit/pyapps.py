@@ -129,6 +129,64 @@ def heads(environ: Environ, start_response: Start) -> list[bytes]:
     return [body]
 
 
+class Attributes:
+    pass
+
+
+CHANGES: list[Callable[[Environ], Any]] = [
+    lambda e: e.update(REMOTE_USER="eve"),
+    lambda e: e.__setitem__("HTTP_COOKIE", "stolen=1"),
+    lambda e: e.setdefault("REMOTE_USER", "eve"),
+    lambda e: e.__ior__({"PATH_INFO": "/other"}),
+    lambda e: e.__delitem__("HTTP_COOKIE"),
+    lambda e: e.pop("SERVER_NAME"),
+    lambda e: e.popitem(),
+    lambda e: e.clear(),
+    lambda e: e.update(list(e.items())[::-1] + [("a", "b")]),
+    lambda e: e.__init__({"QUERY_STRING": "x"}),  # type: ignore[misc]
+    lambda e: (e.pop("PATH_INFO"), e.update(PATH_INFO="/")),  # another order
+    lambda e: exec("REMOTE_USER = 1", e),  # noqa: S102
+    lambda e: exec("QUERY_STRING = 'y'\ndel HTTP_COOKIE", e),  # noqa: S102
+    lambda e: kept.update(environ=e),
+    lambda e: kept.update(items=e.items()),
+    lambda e: kept.update(iter=iter(e)),
+    lambda e: kept.update(later=lambda: e.update(REMOTE_USER="eve")),
+    lambda e: (setattr(Attributes, "at", Attributes()), setattr(Attributes.at, "__dict__", e)),  # type: ignore
+    lambda e: e.update(me=e),
+]
+
+
+def only_read(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", list(TEXT))
+    return [repr(list(environ.items())).encode()]
+
+
+def change(environ: Environ, start_response: Start) -> list[bytes]:
+    kept.clear()
+    CHANGES[int(environ["QUERY_STRING"])](environ)
+    start_response("200 OK", list(TEXT))
+    return [b"%d" % len(CHANGES)]
+
+
+def change_later(environ: Environ, start_response: Start) -> list[bytes]:
+    """Whoever kept something of an environ still has all of it, and may change it at any time."""
+    start_response("200 OK", list(TEXT))
+    late = kept.get("environ")
+    if late is not None:
+        assert late["QUERY_STRING"] == environ["QUERY_STRING"] and late["PATH_INFO"] == "/change", late
+        late["HTTP_COOKIE"] = "late"
+    if "later" in kept:
+        kept["later"]()
+    if hasattr(Attributes, "at"):
+        Attributes.at.HTTP_COOKIE = "late"
+        del Attributes.at
+    for name in ("items", "iter"):
+        if name in kept:
+            assert len(list(kept[name])) > 20
+    kept.clear()
+    return [b"ok"]
+
+
 def items(environ: Environ, start_response: Start) -> list[bytes]:
     start_response("200 OK", list(TEXT))
     return [b"one, ", b"", b"two, ", b"three"]
@@ -522,7 +580,7 @@ for _f in (
     dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
     close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
     use_kept, in_thread, errors, stat, objects, echo, wrapped, sleep, burn, block, unblock, big_counted, count_freed,
-    heads,
+    heads, only_read, change, change_later,
 ):  # fmt: skip
     APPS["/" + _f.__name__.replace("_", "-")] = _f
 

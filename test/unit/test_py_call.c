@@ -209,6 +209,68 @@ test_environ_mix(void **state)
 	}
 }
 
+/* Whatever an application does to its environ, the next one is as if nothing had been. */
+static void
+test_environ_again(void **state)
+{
+	static const char *const fields[] = {"host", "h", "cookie", "c=1", "x-unknown", "u", NULL};
+	char target[64], want[4096];
+	struct lc_stream *s;
+	int n = 1;
+
+	for (int i = 0; i < n; i++) {
+		for (int j = 0; j < 70; j++) { /* until one is used again, also after the last change */
+			s = call("GET", "/only-read?q", fields);
+			if (!i && !j)
+				(void)snprintf(want, sizeof(want), "%s", s->body);
+			assert_string_equal(s->body, want);
+			fake_free(s);
+		}
+		(void)snprintf(target, sizeof(target), "/change?%d", i);
+		s = call("GET", target, fields);
+		assert_int_equal(s->status, 200);
+		n = atoi(s->body);
+		fake_free(s);
+		for (int j = 0; j < 3; j++) {
+			s = call("GET", "/only-read?q", fields);
+			assert_string_equal(s->body, want);
+			fake_free(s);
+		}
+		(void)snprintf(target, sizeof(target), "/change-later?%d", i);
+		s = call("GET", target, fields);
+		if (s->status != 200)
+			fail_msg("%s", fake_log);
+		fake_free(s);
+	}
+	assert_true(n > 15);
+	/* bodies, other header names, long targets and values in between */
+	for (unsigned i = 0; i < 500; i++) {
+		static const char *const other[] = {"cookie", "c=2", "host", "h", NULL};
+		static char big[2000];
+		const char *large[] = {"host", "h", "cookie", big, "x-unknown", "u", NULL};
+		unsigned k = i * 7 / 3 % 5;
+
+		memset(big, 'b', sizeof(big) - 1);
+		memcpy(big, "/only-read", 10);
+		s = fake_stream(k == 1 ? "POST" : "GET", k == 3 ? big : "/only-read?q",
+				k == 2   ? other
+				: k == 4 ? large
+					 : fields);
+		if (k == 1)
+			fake_body(s, 3, "abc", NULL);
+		lcpy_call(s, 0);
+		fake_flush(s);
+		if (k == 0)
+			assert_string_equal(s->body, want);
+		if (k == 1)
+			assert_null(strstr(s->body, "'GET'"));
+		if (k == 2)
+			assert_non_null(strstr(s->body, "'c=2'"));
+		assert_int_equal(strstr(s->body, "bbbbb") != NULL, k > 2);
+		fake_free(s);
+	}
+}
+
 static void
 test_environ_hosts(void **state)
 {
@@ -899,18 +961,18 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_hello),        cmocka_unit_test(test_environ),
-	    cmocka_unit_test(test_environ_mix),  cmocka_unit_test(test_environ_hosts),
-	    cmocka_unit_test(test_many_fields),  cmocka_unit_test(test_bodies),
-	    cmocka_unit_test(test_head_method),  cmocka_unit_test(test_lengths),
-	    cmocka_unit_test(test_errors),       cmocka_unit_test(test_exc_info),
-	    cmocka_unit_test(test_bad_heads),    cmocka_unit_test(test_heads),
-	    cmocka_unit_test(test_heads_length), cmocka_unit_test(test_heads_many),
-	    cmocka_unit_test(test_input),        cmocka_unit_test(test_input_big),
-	    cmocka_unit_test(test_input_lost),   cmocka_unit_test(test_lost_client),
-	    cmocka_unit_test(test_kept),         cmocka_unit_test(test_threads),
-	    cmocka_unit_test(test_wsgi_errors),  cmocka_unit_test(test_validator),
-	    cmocka_unit_test(test_leaks),
+	    cmocka_unit_test(test_hello),         cmocka_unit_test(test_environ),
+	    cmocka_unit_test(test_environ_mix),   cmocka_unit_test(test_environ_hosts),
+	    cmocka_unit_test(test_environ_again), cmocka_unit_test(test_many_fields),
+	    cmocka_unit_test(test_bodies),        cmocka_unit_test(test_head_method),
+	    cmocka_unit_test(test_lengths),       cmocka_unit_test(test_errors),
+	    cmocka_unit_test(test_exc_info),      cmocka_unit_test(test_bad_heads),
+	    cmocka_unit_test(test_heads),         cmocka_unit_test(test_heads_length),
+	    cmocka_unit_test(test_heads_many),    cmocka_unit_test(test_input),
+	    cmocka_unit_test(test_input_big),     cmocka_unit_test(test_input_lost),
+	    cmocka_unit_test(test_lost_client),   cmocka_unit_test(test_kept),
+	    cmocka_unit_test(test_threads),       cmocka_unit_test(test_wsgi_errors),
+	    cmocka_unit_test(test_validator),     cmocka_unit_test(test_leaks),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

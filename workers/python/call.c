@@ -135,6 +135,7 @@ lcpy_call(struct lc_stream *s, int shared)
 {
 	const struct lc_req *req = lcpy.st->req(s);
 	PyObject *input = NULL, *env, *result = NULL, *args[3];
+	struct lcpy_view *view = NULL;
 	struct lcpy_resp *c;
 	int rc;
 
@@ -142,7 +143,7 @@ lcpy_call(struct lc_stream *s, int shared)
 	c = lcpy_resp_new(s, req, shared);
 	if (c && req->flags & LC_R_BODY)
 		input = lcpy_input_new(s, req, shared);
-	env = c && (input || !(req->flags & LC_R_BODY)) ? lcpy_environ(req, input) : NULL;
+	env = c && (input || !(req->flags & LC_R_BODY)) ? lcpy_environ(req, input, &view) : NULL;
 	if (env) {
 		args[0] = NULL;
 		args[1] = env;
@@ -164,7 +165,7 @@ lcpy_call(struct lc_stream *s, int shared)
 		}
 		Py_DECREF(result);
 	}
-	Py_XDECREF(env);
+	lcpy_environ_done(env, view);
 	if (input)
 		lcpy_input_done(input);
 	if (c)

@@ -8,10 +8,16 @@
  * value that each key had the last time: a value with the same bytes is not even looked up, another one is set in the
  * template before the copy.  That is correct because a template is only used for requests that have all of its keys.
  *
+ * Many applications only read their environ.  One that comes back with no other reference to it and as it was given out
+ * (the dict's version tells, PEP 509) is as good as the template: it is kept with the values that it has, and becomes
+ * the next request's.  An application that is seen to change or to keep its environ gets copies, but for a try now and
+ * then.
+ *
  * Requests whose header names are new go the plain way: the base template's copy, then one insertion for each header,
  * which is also where duplicates are joined.  No template is ever made for a request with duplicates.
  *
- * Bounds: NTMPL templates of at most MAXHDR headers; values above BIGVALUE bytes never stay in one.
+ * Bounds: NTMPL templates of at most MAXHDR headers, with MAXBACK dicts that came back each; values above BIGVALUE
+ * bytes never stay in one.
  */
 #include "lcpy.h"
 
@@ -20,6 +26,8 @@
 #define MAXFIELDS 64u /* on the stack; more are allocated */
 #define BIGVALUE 256u
 #define BIGTARGET 512u
+#define MAXBACK 8u
+#define TRY_AGAIN 64u /* requests after a dict that did not come back as it was */
 
 enum {
 	F_METHOD,
@@ -40,41 +48,123 @@ static const char *const fixed_names[F_COUNT] = {
     "SERVER_PORT",    "SERVER_PROTOCOL", "REMOTE_ADDR",  "REMOTE_PORT", "wsgi.url_scheme",
 };
 
-struct tmpl {
+/* A value that a dict has now, borrowed from it; its bytes for comparison. */
+struct val {
+	PyObject *s;
+	const char *p;
+	size_t n;
+};
+struct lcpy_view {
 	PyObject *dict;
-	uint64_t sig;
-	uint32_t nkeys;
+	struct tmpl *t; /* NULL: of `base` */
+	struct lcpy_view *next;
+	uint64_t version; /* while the application has it */
 	uint16_t local_port, peer_port;
 	size_t path_n, query_n;
-	PyObject *key[MAXHDR];           /* strong */
-	PyObject *val[F_COUNT + MAXHDR]; /* borrowed from dict: what it holds now */
+	struct val val[F_COUNT + MAXHDR];
+};
+struct tmpl {
+	struct lcpy_view v;
+	struct lcpy_view *back; /* unchanged ones */
+	uint64_t sig, changes;
+	uint32_t nkeys, nback, nout, wait;
+	int dead;              /* replaced; the last of those that are out frees it */
+	PyObject *key[MAXHDR]; /* strong */
 };
 struct ent {
-	PyObject *key; /* owned */
+	PyObject *key; /* owned when there is no token */
 	const struct lc_str *val;
 	uint16_t token;
 };
 
-static struct tmpl base, *tmpls[NTMPL];
+static struct lcpy_view base;
+static struct tmpl *tmpls[NTMPL];
 static uint64_t seen[NTMPL]; /* the last signature without a template in each place */
 static PyObject *fixed_key[F_COUNT], *k_input;
-static PyObject *s_empty, *s_http, *s_https, *s_proto[4], *s_localhost, *s_80, *s_443;
+static PyObject *s_empty, *s_http, *s_https, *s_proto[4];
 static PyObject *methods[8];
 static const char *const method_names[] = {"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", NULL};
 
-/* Steals s, which may be NULL. */
+/*
+ * PEP 509: a number that no dict has had before, after each change.  Gone in 3.14, where no dict is used again.
+ */
+#if PY_VERSION_HEX < 0x030e0000 && !defined(Py_GIL_DISABLED)
+#define HAVE_VERSION 1
+static inline uint64_t
+version_of(PyObject *dict)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+	return ((PyDictObject *)dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+}
+#else
+#define HAVE_VERSION 0
+static inline uint64_t
+version_of(PyObject *dict)
+{
+	return 0;
+}
+#endif
+
+/* The same bytes?  Short ones are by far the most. */
+static inline int
+is_val(const struct val *v, const char *p, size_t n)
+{
+	uint64_t a, b, c, d;
+
+	if (v->n != n)
+		return 0;
+	if (n > 16)
+		return memcmp(v->p, p, n) == 0;
+	if (n >= 8) {
+		memcpy(&a, v->p, 8);
+		memcpy(&b, p, 8);
+		memcpy(&c, v->p + n - 8, 8);
+		memcpy(&d, p + n - 8, 8);
+		return ((a ^ b) | (c ^ d)) == 0;
+	}
+	if (n >= 4) {
+		uint32_t e, f, g, h;
+
+		memcpy(&e, v->p, 4);
+		memcpy(&f, p, 4);
+		memcpy(&g, v->p + n - 4, 4);
+		memcpy(&h, p + n - 4, 4);
+		return ((e ^ f) | (g ^ h)) == 0;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (v->p[i] != p[i])
+			return 0;
+	return 1;
+}
+
+/* Steals s, which may be NULL: one byte per character. */
 static int
-set_fixed(struct tmpl *t, int i, PyObject *s)
+set_val(struct lcpy_view *v, uint32_t i, PyObject *key, PyObject *s)
 {
 	int rc;
 
 	if (!s)
 		return -1;
-	rc = t->val[i] == s ? 0 : PyDict_SetItem(t->dict, fixed_key[i], s);
+	rc = v->val[i].s == s ? 0 : PyDict_SetItem(v->dict, key, s);
 	if (rc == 0)
-		t->val[i] = s;
+		v->val[i] = (struct val){s, (const char *)PyUnicode_1BYTE_DATA(s), (size_t)PyUnicode_GET_LENGTH(s)};
 	Py_DECREF(s); /* the dict holds it */
 	return rc;
+}
+
+static inline int
+set_fixed(struct lcpy_view *v, int i, PyObject *s)
+{
+	return set_val(v, (uint32_t)i, fixed_key[i], s);
+}
+
+/* Not for strings that have to go through unquoted(). */
+static int
+set_str(struct lcpy_view *v, int i, const char *p, size_t n)
+{
+	return is_val(&v->val[i], p, n) ? 0 : set_fixed(v, i, lcpy_str_cached(p, n));
 }
 
 static int
@@ -127,7 +217,7 @@ method_str(const struct lc_str *m)
 
 /* SERVER_NAME and SERVER_PORT of a listener without an address: what the client calls us.  Neither is ever empty. */
 static int
-set_server_by_host(struct tmpl *t, const struct lc_req *req)
+set_server_by_host(struct lcpy_view *t, const struct lc_req *req)
 {
 	struct lc_str h = req->authority, port = {NULL, 0};
 
@@ -139,10 +229,13 @@ set_server_by_host(struct tmpl *t, const struct lc_req *req)
 			break;
 		}
 	}
-	if (set_fixed(t, F_SERVER_NAME, h.n ? lcpy_str_cached(h.p, h.n) : Py_NewRef(s_localhost)) < 0)
+	if (!h.n)
+		h = (struct lc_str){"localhost", 9};
+	if (!port.n)
+		port = req->flags & LC_R_TLS ? (struct lc_str){"443", 3} : (struct lc_str){"80", 2};
+	if (set_str(t, F_SERVER_NAME, h.p, h.n) < 0)
 		return -1;
-	return set_fixed(t, F_SERVER_PORT,
-			 port.n ? lcpy_str_cached(port.p, port.n) : Py_NewRef(req->flags & LC_R_TLS ? s_443 : s_80));
+	return set_str(t, F_SERVER_PORT, port.p, port.n);
 }
 
 static int
@@ -152,29 +245,32 @@ is_path(const struct lc_str *addr)
 }
 
 /* What does not depend on headers. */
-static int
-set_all_fixed(struct tmpl *t, const struct lc_req *req)
+static inline int
+set_all_fixed(struct lcpy_view *t, const struct lc_req *req)
 {
 	PyObject *s;
 
-	if (!lcpy_same(t->val[F_METHOD], req->method.p, req->method.n) &&
+	if (!is_val(&t->val[F_METHOD], req->method.p, req->method.n) &&
 	    set_fixed(t, F_METHOD, method_str(&req->method)) < 0)
 		return -1;
 	s = req->version == 0x0101 ? s_proto[1] : req->version == 0x0100 ? s_proto[0] : s_proto[2];
-	if (t->val[F_PROTOCOL] != s && set_fixed(t, F_PROTOCOL, Py_NewRef(s)) < 0)
+	if (t->val[F_PROTOCOL].s != s && set_fixed(t, F_PROTOCOL, Py_NewRef(s)) < 0)
 		return -1;
 	s = req->flags & LC_R_TLS ? s_https : s_http;
-	if (!lcpy_same(t->val[F_SCHEME], req->scheme.p, req->scheme.n) &&
+	if (!is_val(&t->val[F_SCHEME], req->scheme.p, req->scheme.n) &&
 	    set_fixed(t, F_SCHEME, req->scheme.n ? lcpy_str_cached(req->scheme.p, req->scheme.n) : Py_NewRef(s)) < 0)
 		return -1;
 	if (is_path(&req->local)) {
 		if (set_server_by_host(t, req) < 0)
 			return -1;
-	} else if (t->local_port != req->local_port || !lcpy_same(t->val[F_SERVER_NAME], req->local.p, req->local.n)) {
-		if (set_fixed(t, F_SERVER_NAME, lcpy_str_cached(req->local.p, req->local.n)) < 0 ||
-		    set_fixed(t, F_SERVER_PORT, lcpy_port(req->local_port)) < 0)
+	} else {
+		if (set_str(t, F_SERVER_NAME, req->local.p, req->local.n) < 0)
 			return -1;
-		t->local_port = req->local_port;
+		if (t->local_port != req->local_port) {
+			if (set_fixed(t, F_SERVER_PORT, lcpy_port(req->local_port)) < 0)
+				return -1;
+			t->local_port = req->local_port;
+		}
 	}
 	if (t->peer_port != req->peer_port) {
 		s = req->peer_port ? lcpy_port(req->peer_port) : Py_NewRef(s_empty);
@@ -182,26 +278,27 @@ set_all_fixed(struct tmpl *t, const struct lc_req *req)
 			return -1;
 		t->peer_port = req->peer_port;
 	}
-	if (!lcpy_same(t->val[F_REMOTE_ADDR], req->peer.p, req->peer.n) &&
-	    set_fixed(t, F_REMOTE_ADDR, lcpy_str_cached(req->peer.p, req->peer.n)) < 0)
-		return -1;
-	return 0;
+	return set_str(t, F_REMOTE_ADDR, req->peer.p, req->peer.n);
 }
 
 /* path and query are functions of the target, so the same target needs no second look. */
-static int
-set_target(struct tmpl *t, const struct lc_req *req)
+static inline int
+set_target(struct lcpy_view *t, const struct lc_req *req)
 {
 	PyObject *raw;
 
 	if (t->path_n == req->path.n && t->query_n == req->query.n &&
-	    lcpy_same(t->val[F_RAW_URI], req->target.p, req->target.n))
+	    is_val(&t->val[F_RAW_URI], req->target.p, req->target.n))
 		return 0;
 	t->path_n = SIZE_MAX; /* until all of them are set */
 	raw = lcpy_str_cached(req->target.p, req->target.n);
-	if (set_fixed(t, F_RAW_URI, raw) < 0 || set_fixed(t, F_REQUEST_URI, Py_NewRef(t->val[F_RAW_URI])) < 0 ||
-	    set_fixed(t, F_PATH, unquoted(req->path.p, req->path.n)) < 0 ||
-	    set_fixed(t, F_QUERY, req->query.n ? lcpy_str_cached(req->query.p, req->query.n) : Py_NewRef(s_empty)) < 0)
+	if (set_fixed(t, F_RAW_URI, raw) < 0 || set_fixed(t, F_REQUEST_URI, Py_NewRef(t->val[F_RAW_URI].s)) < 0)
+		return -1;
+	if ((!is_val(&t->val[F_PATH], req->path.p, req->path.n) ||
+	     (req->path.n && memchr(req->path.p, '%', req->path.n))) &&
+	    set_fixed(t, F_PATH, unquoted(req->path.p, req->path.n)) < 0)
+		return -1;
+	if (set_str(t, F_QUERY, req->query.p, req->query.n) < 0)
 		return -1;
 	t->path_n = req->path.n;
 	t->query_n = req->query.n;
@@ -234,47 +331,63 @@ put_target(PyObject *env, const struct lc_req *req)
 }
 
 static void
-tmpl_free(struct tmpl *t)
+view_free(struct lcpy_view *v)
 {
-	if (!t)
-		return;
-	for (uint32_t i = 0; i < t->nkeys; i++)
-		Py_DECREF(t->key[i]);
-	Py_XDECREF(t->dict);
-	free(t);
+	PyObject *dict = v->dict;
+
+	free(v);
+	Py_DECREF(dict); /* may run code of the application, when it has put something in */
 }
 
-/* After the second request with these names, none twice: `env` is that request's finished environ. */
-static struct tmpl *
+static void
+tmpl_free(struct tmpl *t)
+{
+	struct lcpy_view *v;
+
+	if (!t)
+		return;
+	t->dead = 1;
+	while ((v = t->back)) {
+		t->back = v->next;
+		view_free(v); /* unchanged: runs nothing */
+	}
+	for (uint32_t i = 0; i < t->nkeys; i++)
+		Py_DECREF(t->key[i]);
+	t->nkeys = 0;
+	Py_CLEAR(t->v.dict);
+	if (!t->nout)
+		free(t);
+}
+
+/* After the second request with these names, none twice. */
+static void
 tmpl_make(const struct ent *e, uint32_t n, uint64_t sig)
 {
 	struct tmpl *t = calloc(1, sizeof(*t)), *old;
 
 	if (!t)
-		return NULL;
-	*t = base;
-	t->nkeys = 0;
+		return;
+	t->v = base;
 	t->sig = sig;
-	t->dict = PyDict_Copy(base.dict);
-	if (!t->dict)
+	t->v.t = t;
+	t->v.dict = PyDict_Copy(base.dict);
+	if (!t->v.dict)
 		goto fail;
 	for (uint32_t i = 0; i < n; i++) {
-		if (PyDict_SetItem(t->dict, e[i].key, s_empty) < 0)
+		if (set_val(&t->v, F_COUNT + i, e[i].key, Py_NewRef(s_empty)) < 0)
 			goto fail;
 		t->key[t->nkeys++] = Py_NewRef(e[i].key);
-		t->val[F_COUNT + i] = s_empty;
 	}
 	old = tmpls[sig % NTMPL];
 	tmpls[sig % NTMPL] = t;
 	tmpl_free(old);
-	return t;
+	return;
 fail:
 	PyErr_Clear();
 	tmpl_free(t);
-	return NULL;
 }
 
-static struct tmpl *
+static inline struct tmpl *
 tmpl_find(const struct ent *e, uint32_t n, uint64_t sig)
 {
 	struct tmpl *t = tmpls[sig % NTMPL];
@@ -287,42 +400,90 @@ tmpl_find(const struct ent *e, uint32_t n, uint64_t sig)
 	return t;
 }
 
-static PyObject *
-environ_adapted(struct tmpl *t, const struct ent *e, uint32_t n, const struct lc_req *req)
+/* Brings v up to date, but for what is too large to stay in it: header i when bit i of *big is set. */
+static inline int
+update(struct lcpy_view *v, const struct ent *e, uint32_t n, const struct lc_req *req, uint32_t *big)
 {
-	uint32_t big = 0; /* bit set of headers whose value is not for the template */
-	int long_target = req->target.n > BIGTARGET;
-	PyObject *env, *dict;
-
 	for (uint32_t i = 0; i < n; i++) {
-		const struct lc_str *v = e[i].val;
-		PyObject *s;
+		const struct lc_str *s = e[i].val;
 
-		if (lcpy_same(t->val[F_COUNT + i], v->p, v->n))
+		if (is_val(&v->val[F_COUNT + i], s->p, s->n))
 			continue;
-		if (v->n > BIGVALUE) {
-			big |= 1u << i;
-			continue;
-		}
-		s = lcpy_str_cached(v->p, v->n);
-		if (!s || PyDict_SetItem(t->dict, t->key[i], s) < 0) {
-			Py_XDECREF(s);
-			return NULL;
-		}
-		t->val[F_COUNT + i] = s;
-		Py_DECREF(s);
+		if (s->n > BIGVALUE)
+			*big |= 1u << i;
+		else if (set_val(v, F_COUNT + i, e[i].key, lcpy_str_cached(s->p, s->n)) < 0)
+			return -1;
 	}
-	if (set_all_fixed(t, req) < 0 || (!long_target && set_target(t, req) < 0))
+	return set_all_fixed(v, req) < 0 || (req->target.n <= BIGTARGET && set_target(v, req) < 0) ? -1 : 0;
+}
+
+/* The copy may come back: a view of it. */
+static struct lcpy_view *
+view_of(struct tmpl *t, PyObject *env)
+{
+	struct lcpy_view *v;
+
+	if (!HAVE_VERSION)
 		return NULL;
-	dict = Py_NewRef(t->dict); /* a collection inside the copy may let other threads in, and they may replace t */
+	if (t->wait) {
+		t->wait--;
+		return NULL;
+	}
+	v = malloc(sizeof(*v));
+	if (!v)
+		return NULL;
+	memcpy(v, &t->v, offsetof(struct lcpy_view, val) + (F_COUNT + t->nkeys) * sizeof(v->val[0]));
+	v->dict = Py_NewRef(env);
+	v->version = version_of(env);
+	t->nout++;
+	return v;
+}
+
+static PyObject *
+environ_adapted(struct tmpl *t, const struct ent *e, uint32_t n, const struct lc_req *req, struct lcpy_view **ret)
+{
+	int small = req->target.n <= BIGTARGET && !(req->flags & LC_R_BODY);
+	struct lcpy_view *v = small ? t->back : NULL;
+	PyObject *env, *dict;
+	uint32_t big = 0;
+	uint64_t change;
+
+	if (v) {
+		for (uint32_t i = 0; i < n; i++)
+			big |= (uint32_t)(e[i].val->n > BIGVALUE) << i;
+		if (!big) {
+			if (update(v, e, n, req, &big) < 0)
+				return NULL; /* what it has it knows: it stays */
+			t->back = v->next;
+			t->nback--;
+			t->nout++;
+			v->version = version_of(v->dict);
+			*ret = v;
+			return Py_NewRef(v->dict);
+		}
+		big = 0;
+	}
+	if (update(&t->v, e, n, req, &big) < 0)
+		return NULL;
+	/* a collection inside the copy may let other threads in, and they may change t or replace it */
+	dict = Py_NewRef(t->v.dict);
+	change = ++t->changes;
+	t->nout++;
 	env = PyDict_Copy(dict);
+	t->nout--;
 	Py_DECREF(dict);
+	if (t->dead) {
+		if (!t->nout)
+			free(t);
+	} else if (env && small && !big && t->changes == change) {
+		*ret = view_of(t, env);
+	}
 	if (!env)
 		return NULL;
 	for (uint32_t i = 0; big; i++, big >>= 1)
 		if (big & 1 && put(env, e[i].key, lcpy_str(e[i].val->p, e[i].val->n)) < 0)
 			goto fail;
-	if (long_target && put_target(env, req) < 0)
+	if (req->target.n > BIGTARGET && put_target(env, req) < 0)
 		goto fail;
 	return env;
 fail:
@@ -376,7 +537,7 @@ environ_plain(const struct ent *e, uint32_t n, uint64_t sig, const struct lc_req
 	}
 	if (!twice && n <= MAXHDR) {
 		if (seen[sig % NTMPL] == sig)
-			(void)tmpl_make(e, n, sig);
+			tmpl_make(e, n, sig);
 		else
 			seen[sig % NTMPL] = sig;
 	}
@@ -387,50 +548,78 @@ fail:
 }
 
 PyObject *
-lcpy_environ(const struct lc_req *req, PyObject *input)
+lcpy_environ(const struct lc_req *req, PyObject *input, struct lcpy_view **view)
 {
 	struct ent small[MAXFIELDS], *e = small;
-	struct lc_field host = {.token = LC_TOK_HOST};
 	uint64_t sig = UINT64_C(0xcbf29ce484222325);
 	struct tmpl *t;
 	PyObject *env = NULL;
-	uint32_t n = 0;
+	uint32_t n = 0, owned = 0;
 
+	*view = NULL;
 	if (req->nfields >= MAXFIELDS) {
 		e = malloc(((size_t)req->nfields + 1) * sizeof(*e));
 		if (!e)
 			return PyErr_NoMemory();
 	}
 	if (req->authority.n)
-		e[n++] = (struct ent){lcpy_key(&host), &req->authority, LC_TOK_HOST};
+		e[n++] = (struct ent){lcpy_token_keys[LC_TOK_HOST], &req->authority, LC_TOK_HOST};
 	for (uint32_t i = 0; i < req->nfields; i++) {
 		const struct lc_field *f = &req->fields[i];
-		PyObject *key;
+		uint16_t token = f->token < LC_TOK_COUNT ? f->token : 0;
+		PyObject *key = lcpy_token_keys[token];
 
 		/* an absolute target's authority stands above Host (RFC 9112 3.2.2): `authority` is the outcome */
-		if (f->token == LC_TOK_HOST && req->authority.n)
+		if (token == LC_TOK_HOST && req->authority.n)
 			continue;
-		key = lcpy_key(f);
-		if (!key) {
-			if (PyErr_Occurred())
-				goto out;
-			continue;
+		if (!token) {
+			key = lcpy_key(f);
+			if (!key) {
+				if (PyErr_Occurred())
+					goto out;
+				continue;
+			}
+			owned = 1;
 		}
-		e[n++] = (struct ent){key, &f->value, f->token};
+		e[n++] = (struct ent){key, &f->value, token};
 	}
 	for (uint32_t i = 0; i < n; i++)
 		sig = (sig ^ (uintptr_t)e[i].key >> 4) * UINT64_C(0x9e3779b97f4a7c15);
 	sig ^= sig >> 32;
 	t = tmpl_find(e, n, sig);
-	env = t ? environ_adapted(t, e, n, req) : environ_plain(e, n, sig, req);
+	env = t ? environ_adapted(t, e, n, req, view) : environ_plain(e, n, sig, req);
 	if (env && input && PyDict_SetItem(env, k_input, input) < 0)
 		Py_CLEAR(env);
 out:
-	for (uint32_t i = 0; i < n; i++)
-		Py_DECREF(e[i].key);
+	for (uint32_t i = 0; owned && i < n; i++)
+		if (!e[i].token)
+			Py_DECREF(e[i].key);
 	if (e != small)
 		free(e);
 	return env;
+}
+
+void
+lcpy_environ_done(PyObject *env, struct lcpy_view *v)
+{
+	struct tmpl *t;
+
+	Py_XDECREF(env);
+	if (!v)
+		return;
+	t = v->t;
+	t->nout--;
+	if (Py_REFCNT(v->dict) != 1 || version_of(v->dict) != v->version) {
+		t->wait = TRY_AGAIN;
+	} else if (!t->dead && t->nback < MAXBACK) {
+		v->next = t->back;
+		t->back = v;
+		t->nback++;
+		return;
+	}
+	if (t->dead && !t->nout)
+		free(t);
+	view_free(v);
 }
 
 static int
@@ -454,10 +643,7 @@ lcpy_environ_init(const struct lcpy_facts *facts)
 	s_empty = PyUnicode_New(0, 0);
 	s_http = PyUnicode_InternFromString("http");
 	s_https = PyUnicode_InternFromString("https");
-	s_localhost = PyUnicode_InternFromString("localhost");
-	s_80 = PyUnicode_InternFromString("80");
-	s_443 = PyUnicode_InternFromString("443");
-	if (!wrapper || !base.dict || !k_input || !s_empty || !s_http || !s_https || !s_localhost || !s_80 || !s_443)
+	if (!wrapper || !base.dict || !k_input || !s_empty || !s_http || !s_https)
 		goto fail;
 	for (int i = 0; i < 3; i++)
 		if (!(s_proto[i] = PyUnicode_InternFromString(protos[i])))
@@ -469,7 +655,7 @@ lcpy_environ_init(const struct lcpy_facts *facts)
 		fixed_key[i] = PyUnicode_InternFromString(fixed_names[i]);
 		if (!fixed_key[i] || PyDict_SetItem(base.dict, fixed_key[i], s_empty) < 0)
 			goto fail;
-		base.val[i] = s_empty;
+		base.val[i] = (struct val){s_empty, "", 0};
 	}
 	base.path_n = SIZE_MAX;
 	if (base_put("SCRIPT_NAME", Py_NewRef(s_empty)) < 0 ||
@@ -515,8 +701,5 @@ lcpy_environ_fini(void)
 	Py_CLEAR(s_empty);
 	Py_CLEAR(s_http);
 	Py_CLEAR(s_https);
-	Py_CLEAR(s_localhost);
-	Py_CLEAR(s_80);
-	Py_CLEAR(s_443);
 	memset(&base, 0, sizeof(base));
 }

@@ -97,7 +97,8 @@ void lcpy_strings_fini(void);
 PyObject *lcpy_str(const char *p, size_t n);        /* latin-1; new reference */
 PyObject *lcpy_str_cached(const char *p, size_t n); /* the same through the value cache; new reference */
 PyObject *lcpy_port(uint16_t port);                 /* "8000"; new reference */
-/* environ key of a field; new reference, NULL without an exception: the name is dropped ('_' in it). */
+extern PyObject *lcpy_token_keys[];                 /* environ key by token; [0] is NULL */
+/* environ key of a field without a token; new reference, NULL without an exception: the name is dropped ('_' in it). */
 PyObject *lcpy_key(const struct lc_field *);
 
 static inline int
@@ -110,7 +111,9 @@ lcpy_same(PyObject *s, const char *p, size_t n)
 /* ---- environ (environ.c); GIL held ---- */
 int lcpy_environ_init(const struct lcpy_facts *);
 void lcpy_environ_fini(void);
-PyObject *lcpy_environ(const struct lc_req *, PyObject *input); /* input NULL: no body */
+struct lcpy_view; /* what is known about an environ that may be used again */
+PyObject *lcpy_environ(const struct lc_req *, PyObject *input, struct lcpy_view **); /* input NULL: no body */
+void lcpy_environ_done(PyObject *env, struct lcpy_view *);                           /* steals both; takes NULLs */
 
 /* ---- wsgi.input (input.c); GIL held ---- */
 int lcpy_input_init(void);

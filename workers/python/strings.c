@@ -30,7 +30,7 @@ static struct name {
 	uint32_t n;
 	char raw[MAXNAME];
 } names[NNAMES];
-static PyObject *token_keys[LC_TOK_COUNT];
+PyObject *lcpy_token_keys[LC_TOK_COUNT];
 
 static inline uint64_t
 load64(const char *p)
@@ -70,7 +70,19 @@ hash_bytes(const char *p, size_t n)
 PyObject *
 lcpy_str(const char *p, size_t n)
 {
-	return PyUnicode_DecodeLatin1(p, (Py_ssize_t)n, NULL);
+	uint64_t any = 0;
+	PyObject *s;
+
+	if (n < 8) /* there are singletons among these */
+		return PyUnicode_DecodeLatin1(p, (Py_ssize_t)n, NULL);
+	for (size_t i = 0; i + 8 <= n; i += 8)
+		any |= load64(p + i);
+	any |= load64(p + n - 8);
+	s = PyUnicode_New((Py_ssize_t)n, any & UINT64_C(0x8080808080808080) ? 0xff : 0x7f);
+	if (!s)
+		return NULL;
+	memcpy(PyUnicode_1BYTE_DATA(s), p, n);
+	return s;
 }
 
 PyObject *
@@ -148,8 +160,6 @@ lcpy_key(const struct lc_field *f)
 	struct name *e;
 	PyObject *key, *old;
 
-	if (f->token && f->token < LC_TOK_COUNT)
-		return Py_NewRef(token_keys[f->token]);
 	/* CGI's names make "x_y" and "x-y" the same variable: whoever sends the former may be after the latter */
 	if (!f->name.n || memchr(f->name.p, '_', f->name.n))
 		return NULL;
@@ -186,8 +196,8 @@ lcpy_strings_init(void)
 		/* CGI/1.1 (RFC 3875 4.1): these two are variables of their own */
 		if (t == LC_TOK_CONTENT_TYPE || t == LC_TOK_CONTENT_LENGTH)
 			memmove(buf, buf + 5, n - 5 + 1);
-		token_keys[t] = PyUnicode_InternFromString(buf);
-		if (!token_keys[t])
+		lcpy_token_keys[t] = PyUnicode_InternFromString(buf);
+		if (!lcpy_token_keys[t])
 			return -ENOMEM;
 	}
 	return 0;
@@ -203,5 +213,5 @@ lcpy_strings_fini(void)
 	for (size_t i = 0; i < NNAMES; i++)
 		Py_CLEAR(names[i].key);
 	for (size_t i = 0; i < LC_TOK_COUNT; i++)
-		Py_CLEAR(token_keys[i]);
+		Py_CLEAR(lcpy_token_keys[i]);
 }
