@@ -14,6 +14,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness import Server, config, descriptors, memory, pool, until
@@ -54,27 +56,57 @@ def mixed(server: Server, over: threading.Event, wrong: list[str]) -> None:
                 wrong.append(repr(error))
 
 
+@contextmanager
+def explained(server: Server) -> Iterator[None]:
+    """Says what there is to see when it stalls."""
+    try:
+        yield
+    except AssertionError:
+        explain(server)
+        if os.environ.get("SOAK_KEEP"):
+            print(f"arbiter {server.pid} is left as it is")
+            os._exit(1)
+        server.kill()
+        raise
+
+
+def explain(server: Server) -> None:
+    for pid in server.workers():
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        print(f"process {pid}:", *((t / "wchan").read_text() for t in tasks))
+        print("  descriptors:", len(descriptors(pid)), "state:", Path(f"/proc/{pid}/stat").read_text().split()[2])
+    print("the end of the log:", *server.log.splitlines()[-60:], sep="\n")
+
+
 def main() -> int:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), config(pool(processes=2, inside="respawn_delay 10ms 200ms;"), main="graceful_timeout 5s;"), ready=2)
+        server = Server(
+            Path(folder),
+            config(pool(processes=2, inside="respawn_delay 10ms 200ms;"), main="graceful_timeout 5s;"),
+            # large blocks by mmap: what is looked for is what is kept, not the holes of malloc's heap
+            env={"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"},
+            ready=2,
+        )
         server.allow(r".")
         over = threading.Event()
-        threads = [threading.Thread(target=mixed, args=(server, over, wrong)) for _ in range(4)]
+        threads = [threading.Thread(target=mixed, args=(server, over, wrong), daemon=True) for _ in range(4)]
         for thread in threads:
             thread.start()
-        rng = random.Random(1)
+        seed = int(time.time())
+        rng = random.Random(seed)
+        print(f"seed {seed}", flush=True)
         kills = 0
-        with Load(server, clients=4) as load:
+        with Load(server, clients=4) as load, explained(server):
             end = time.monotonic() + seconds / 2
             while time.monotonic() < end:
-                what = rng.randrange(3)
-                if what == 0 and (workers := server.workers()):
+                workers = server.workers()
+                if workers and rng.randrange(3) == 0:
                     os.kill(rng.choice(workers), signal.SIGKILL)
                     kills += 1
                 else:
-                    server.send_signal(signal.SIGTTIN if what == 1 else signal.SIGTTOU)
+                    server.send_signal(signal.SIGTTIN if len(workers) < rng.randrange(2, 7) else signal.SIGTTOU)
                 load.go_on(500)
             for _ in range(20):
                 server.send_signal(signal.SIGTTOU)
