@@ -108,9 +108,13 @@ def main() -> int:
                 else:
                     server.send_signal(signal.SIGTTIN if len(workers) < rng.randrange(2, 7) else signal.SIGTTOU)
                 load.go_on(500)
-            for _ in range(20):
-                server.send_signal(signal.SIGTTOU)
-            until(lambda: len(server.workers()) == 1, "one worker")
+
+            def shrunk() -> bool:
+                server.send_signal(signal.SIGTTOU)  # one at a time: signals of a kind do not add up
+                time.sleep(0.1)
+                return len(server.workers()) == 1
+
+            until(shrunk, "one worker")
             server.send_signal(signal.SIGTTIN)
             until(lambda: len(server.workers()) == 2, "two workers")
             time.sleep(seconds / 8)  # caches fill
