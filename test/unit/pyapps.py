@@ -142,11 +142,11 @@ CHANGES: list[Callable[[Environ], Any]] = [
     lambda e: e.pop("SERVER_NAME"),
     lambda e: e.popitem(),
     lambda e: e.clear(),
-    lambda e: e.update(list(e.items())[::-1] + [("a", "b")]),
+    lambda e: e.update([*list(e.items())[::-1], ("a", "b")]),
     lambda e: e.__init__({"QUERY_STRING": "x"}),  # type: ignore[misc]
     lambda e: (e.pop("PATH_INFO"), e.update(PATH_INFO="/")),  # another order
-    lambda e: exec("REMOTE_USER = 1", e),  # noqa: S102
-    lambda e: exec("QUERY_STRING = 'y'\ndel HTTP_COOKIE", e),  # noqa: S102
+    lambda e: exec("REMOTE_USER = 1", e),
+    lambda e: exec("QUERY_STRING = 'y'\ndel HTTP_COOKIE", e),
     lambda e: kept.update(environ=e),
     lambda e: kept.update(items=e.items()),
     lambda e: kept.update(iter=iter(e)),

@@ -24,5 +24,5 @@ _Static_assert((char)-1 > 0, "-funsigned-char");
 #define unsigned
 #include "src/llhttp.c"
 #undef unsigned
-#include "src/http.c"
 #include "src/api.c"
+#include "src/http.c"
