@@ -426,6 +426,15 @@ def keep(environ: Environ, start_response: Start) -> list[bytes]:
     return [b"kept"]
 
 
+def keep_to_the_end(environ: Environ, start_response: Start) -> list[bytes]:
+    """Each of them without the others."""
+    what = {"start": start_response, "environ": environ, "input": environ["wsgi.input"]}
+    kind = [what[environ["QUERY_STRING"]]] if environ["QUERY_STRING"] in what else []
+    write = start_response("200 OK", list(TEXT))
+    sys.__dict__.setdefault("kept_to_the_end", []).append(kind or [write])  # goes last of all
+    return [b"kept"]
+
+
 def use_kept(environ: Environ, start_response: Start) -> list[bytes]:
     results = []
     ways: tuple[Callable[[], Any], ...] = (
@@ -580,7 +589,7 @@ for _f in (
     dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
     close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
     use_kept, in_thread, errors, stat, objects, echo, wrapped, sleep, burn, block, unblock, big_counted, count_freed,
-    heads, only_read, change, change_later,
+    heads, only_read, change, change_later, keep_to_the_end,
 ):  # fmt: skip
     APPS["/" + _f.__name__.replace("_", "-")] = _f
 

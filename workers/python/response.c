@@ -482,10 +482,11 @@ writer_dealloc(PyObject *self)
 static void
 resp_dealloc(PyObject *self)
 {
+	struct lcpy_resp *c = (struct lcpy_resp *)self;
 	PyTypeObject *type = Py_TYPE(self);
 
-	if (((struct lcpy_resp *)self)->has_writer)
-		Py_DECREF(writer_type);
+	if (c->has_writer)
+		Py_DECREF(Py_TYPE(&c->writer)); /* writer_type may be gone: an application keeps things to the end */
 	PyObject_Free(self);
 	Py_DECREF(type);
 }
