@@ -93,8 +93,10 @@ static const struct lc_directive main_rows[] = {
 	"so,\n"
 	"and how many requests it had) and replaced.\n\n"
 	"The thread that leads a worker's loop sends the reports. A call that runs on that thread is silence while it\n"
-	"lasts: every call of the `sync` worker, so this is also the longest that a request may take there, and of\n"
-	"`wsgi` those few that were expected to be fast. Calls on `wsgi`'s threads may take as long as they like."),
+	"lasts: in a worker module without threads that is every call, so this is also the longest that a request may\n"
+	"take there; in one with threads it is those few calls that were expected to be fast, and calls on its "
+	"threads\n"
+	"may take as long as they like."),
     LC_MSEC(struct lc_conf_main, graceful_timeout, "graceful_timeout", LC_C_MAIN, "30s", &timeout_range,
 	    "How long requests may go on after a graceful stop was asked for.",
 	    "A worker that still has requests by then is ended with them."),
