@@ -143,9 +143,9 @@ def descriptors(pid: int) -> dict[str, str]:
 
 
 def memory(pid: int) -> int:
-    """PSS in bytes."""
+    """Anonymous memory in bytes: what a process has for itself; shares of libraries change with who else uses them."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss:\s+(\d+) kB", text, re.M)
+    found = re.search(r"^Anonymous:\s+(\d+) kB", text, re.M)
     assert found
     return int(found[1]) * 1024
 

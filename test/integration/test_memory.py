@@ -55,7 +55,7 @@ def watched(pid: int) -> Iterator[Watch]:
 def report(name: str, worker: str, watch: Watch, seconds: float) -> None:
     print(
         f"\n{name}, worker {worker}: {SIZE >> 20} MB in {seconds:.1f} s, "
-        f"PSS {watch.before >> 10} kB + {watch.growth >> 10} kB"
+        f"anonymous memory {watch.before >> 10} kB + {watch.growth >> 10} kB"
     )
     if not SANITIZED:
         assert watch.growth < MOST, f"grew by {watch.growth} bytes"

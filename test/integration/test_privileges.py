@@ -8,6 +8,7 @@ import json
 import os
 import pwd
 import re
+import stat
 import subprocess
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def as_other(start: Start, text: str, **kw: object) -> Server:
     ldd = subprocess.run(["ldd", BUILD / "wsgi.so"], capture_output=True, text=True, check=True)
     library = re.search(r"=> (\S*libpython\S+)", ldd.stdout)
     python = library[1] if library else "/usr/lib/none"
-    before = ["unshare", "-m", "sh", "-c", OPEN_UP, "sh", python, str(BINARY), str(Path(__file__))]
+    needed = [python, str(BINARY), str(Path(__file__))]
+    closed = [p for path in needed for p in Path(path).parents if not p.stat().st_mode & stat.S_IXOTH]
+    before = ["unshare", "-m", "sh", "-c", OPEN_UP, "sh", *needed] if closed else []
     return start(text, before=before, **kw)
 
 

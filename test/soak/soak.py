@@ -128,12 +128,12 @@ def main() -> int:
         outcomes = dict(load.outcomes)
         for pid in before:
             growth = after.get(pid, 0) - before[pid]
-            print(f"worker {pid}: PSS {before[pid] >> 10} kB + {growth >> 10} kB")
+            print(f"worker {pid}: memory {before[pid] >> 10} kB + {growth >> 10} kB")
             if pid not in after:
                 wrong.append(f"worker {pid} died by itself")
             elif growth > GROWTH:
                 wrong.append(f"worker {pid} grew by {growth} bytes")
-        print(f"arbiter: PSS {arbiter >> 10} kB + {(memory(server.pid) - arbiter) >> 10} kB")
+        print(f"arbiter: memory {arbiter >> 10} kB + {(memory(server.pid) - arbiter) >> 10} kB")
         print(f"{outcomes}, {kills} kills")
         until(lambda: len(descriptors(server.pid)) == len(server.fds), "the arbiter's descriptors as before")
         if outcomes.get("refused"):
