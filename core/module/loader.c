@@ -11,6 +11,7 @@
 #include "module/loader_priv.h"
 
 #include <licorne/proto.h>
+#include <licorne/handler.h>
 #include <licorne/worker.h>
 
 #include <dlfcn.h>
@@ -263,6 +264,7 @@ static const struct {
 } kinds[] = {
     {LC_KIND_PROTOCOL, LC_PROTO_VERSION, sizeof(struct lc_proto), "protocol"},
     {LC_KIND_WORKER, LC_WORKER_VERSION, sizeof(struct lc_worker), "worker"},
+    {LC_KIND_HANDLER, LC_HANDLER_VERSION, sizeof(struct lc_handler), "handler"},
 };
 
 const char *
@@ -288,6 +290,7 @@ ops_lack(const struct lc_iface *f)
 {
 	const struct lc_proto *p = f->ops;
 	const struct lc_worker *w = f->ops;
+	const struct lc_handler *h = f->ops;
 
 	if (f->kind == LC_KIND_PROTOCOL)
 		return !p->name        ? "name"
@@ -300,6 +303,8 @@ ops_lack(const struct lc_iface *f)
 		       : !p->reset     ? "reset"
 		       : !p->detach    ? "detach"
 				       : NULL;
+	if (f->kind == LC_KIND_HANDLER)
+		return !h->name ? "name" : !h->open ? "open" : !h->request ? "request" : NULL;
 	return !w->name ? "name" : !w->init ? "init" : !w->request ? "request" : NULL;
 }
 

@@ -2,8 +2,9 @@
 /*
  * layout.c - prints the size of every public struct, the offset and size of every member, and the token numbers.
  *
- * layout.py compares with layout-0.1.golden and sees to it that nothing of the headers is missing here.
+ * layout.py compares with layout-0.2.golden and sees to it that nothing of the headers is missing here.
  */
+#include <licorne/handler.h>
 #include <licorne/module.h>
 #include <licorne/proto.h>
 #include <licorne/stream.h>
@@ -226,6 +227,27 @@ main(void)
 	MEMBER(lc_worker, stop);
 	MEMBER(lc_worker, status);
 	MEMBER(lc_worker, fini);
+
+	/* handler.h */
+	STRUCT(lc_route);
+	MEMBER(lc_route, size);
+	MEMBER(lc_route, index);
+	MEMBER(lc_route, prefix);
+	STRUCT(lc_match);
+	MEMBER(lc_match, size);
+	MEMBER(lc_match, pad);
+	MEMBER(lc_match, path);
+	MEMBER(lc_match, rest);
+	STRUCT(lc_handler);
+	MEMBER(lc_handler, size);
+	MEMBER(lc_handler, flags);
+	MEMBER(lc_handler, name);
+	MEMBER(lc_handler, open);
+	MEMBER(lc_handler, request);
+	MEMBER(lc_handler, readable);
+	MEMBER(lc_handler, writable);
+	MEMBER(lc_handler, abort);
+	MEMBER(lc_handler, close);
 
 	/* tokens.h */
 	LC_TOKEN_LIST(TOKEN)

@@ -17,7 +17,7 @@
 /* Major: must be equal on both sides.  It is 0 while interface kinds are still being added. */
 #define LC_ABI_MAJOR 0
 /* Minor: the module's must not be newer than the server's; grows when something is appended. */
-#define LC_ABI_MINOR 1
+#define LC_ABI_MINOR 2
 
 /* A counted byte string, not NUL-terminated.  {NULL, 0} means "absent" where a comment says so. */
 struct lc_str {

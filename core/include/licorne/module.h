@@ -13,7 +13,7 @@
 #define LC_KIND_TRANSPORT 1u
 #define LC_KIND_PROTOCOL 2u /* ops: struct lc_proto, version LC_PROTO_VERSION */
 #define LC_KIND_WORKER 3u   /* ops: struct lc_worker, version LC_WORKER_VERSION */
-#define LC_KIND_HANDLER 4u
+#define LC_KIND_HANDLER 4u  /* ops: struct lc_handler, version LC_HANDLER_VERSION */
 #define LC_KIND_LOG_SINK 5u
 
 struct lc_iface {
