@@ -133,6 +133,15 @@ static void LC_PRINTF(3, 4) wx_log(struct lc_wctx *x, int level, const char *fmt
 	free(text);
 }
 
+static uint64_t
+wx_memo(struct lc_wctx *x)
+{
+	static _Atomic uint64_t last;
+
+	(void)x;
+	return ++last;
+}
+
 static const struct lc_worker_api worker_table = {
     .size = sizeof(struct lc_worker_api),
     .stream = &lc_stream_table,
@@ -146,6 +155,7 @@ static const struct lc_worker_api worker_table = {
     .slot = wx_slot,
     .boot_error = wx_boot_error,
     .log = wx_log,
+    .memo = wx_memo,
 };
 
 const struct lc_worker_api *

@@ -212,6 +212,7 @@ main(void)
 	MEMBER(lc_worker_api, slot);
 	MEMBER(lc_worker_api, boot_error);
 	MEMBER(lc_worker_api, log);
+	MEMBER(lc_worker_api, memo);
 	STRUCT(lc_worker);
 	MEMBER(lc_worker, size);
 	MEMBER(lc_worker, flags);

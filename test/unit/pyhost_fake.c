@@ -550,6 +550,15 @@ fake_log_clear(void)
 	fake_log[0] = '\0';
 }
 
+static uint64_t
+memo(struct lc_wctx *ctx)
+{
+	static uint64_t last;
+
+	(void)ctx;
+	return ++last;
+}
+
 const struct lc_worker_api fake_worker = {
     .size = sizeof(fake_worker),
     .stream = &stream_table,
@@ -563,6 +572,7 @@ const struct lc_worker_api fake_worker = {
     .slot = zero,
     .boot_error = boot_error,
     .log = do_log,
+    .memo = memo,
 };
 
 /* ---- leak checks ---- */

@@ -38,7 +38,6 @@ struct entry {
 static struct entry *slots[NSLOTS], *retired;
 static struct key cands[NCANDS];
 static uint32_t nheads;
-static uint64_t nmemos; /* goes on over lcpy_fini(): numbers are for ever */
 static uint64_t misses;
 
 static inline uint64_t
@@ -168,7 +167,7 @@ add(struct key *k, const struct lc_head *h, int length_at, size_t bytes)
 	e->head.head.fields = f;
 	if (h->reason.n)
 		e->head.head.reason.p = memcpy(at, h->reason.p, h->reason.n);
-	e->head.head.memo = ++nmemos;
+	e->head.head.memo = lcpy.wk->memo(lcpy.ctx);
 	e->head.length_at = length_at;
 	e->key = *k; /* the references move */
 	k->status = NULL;

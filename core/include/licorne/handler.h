@@ -46,8 +46,8 @@ struct lc_handler {
 	uint32_t size, flags; /* flags: 0 */
 	const char *name;     /* "static" */
 	/* Once per route in each worker process, before it is READY, with the rights that the worker has.  `conf`: the
-	 * module's directives as they hold for the route.  0, or -errno after worker_api->boot_error(): the worker does
-	 * not start. */
+	 * module's directives as they hold for the route, valid until close().  0, or -errno after
+	 * worker_api->boot_error(): the worker does not start. */
 	int (*open)(struct lc_wctx *, const struct lc_worker_api *, const struct lc_route *, const void *conf,
 		    void **h);
 	/* A request whose path fits.  LC_H_*, or -errno.  Its body may be incomplete. */

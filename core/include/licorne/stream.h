@@ -51,7 +51,8 @@ struct lc_head {
 	int64_t length;       /* body bytes that will follow; -1: not known */
 	struct lc_str reason; /* HTTP/1 reason phrase; {NULL,0}: the standard one */
 	/* Nonzero: all heads of this process with this number have the same status, reason and fields, for ever, so
-	 * that a protocol may keep what it rendered of them.  Length is not part of it.  0: not known to come again. */
+	 * that a protocol may keep what it rendered of them.  Length is not part of it.  Numbers come from
+	 * worker_api->memo().  0: not known to come again. */
 	uint64_t memo;
 };
 

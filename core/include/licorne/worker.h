@@ -38,6 +38,8 @@ struct lc_worker_api {
 	void (*boot_error)(struct lc_wctx *, const char *text, size_t n);
 	/* Any thread.  Lines after the first belong to the same record and are indented: a traceback stays together. */
 	void (*log)(struct lc_wctx *, int level, const char *fmt, ...) LC_PRINTF(3, 4);
+	/* ABI 0.2.  A number for lc_head.memo that nobody else in this process has.  Any thread. */
+	uint64_t (*memo)(struct lc_wctx *);
 };
 
 struct lc_worker {
