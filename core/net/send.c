@@ -11,8 +11,8 @@
 
 #include "net/conn.h"
 
-static ssize_t
-send_iov(int fd, struct iovec *v, uint32_t n)
+ssize_t
+lc_send_iov(int fd, struct iovec *v, uint32_t n)
 {
 	ssize_t r;
 
@@ -30,8 +30,8 @@ send_iov(int fd, struct iovec *v, uint32_t n)
 }
 
 /* Move what is left of the vector, from byte `skip` on, to a backlog. */
-static int
-to_backlog(struct lc_conn *c, struct lc_outv *v, size_t skip)
+int
+lc_send_keep(struct lc_conn *c, struct lc_outv *v, size_t skip)
 {
 	uint32_t first = 0;
 	size_t copy = 0;
@@ -83,19 +83,38 @@ lc_send_flush(struct lc_conn *c)
 {
 	struct lc_outv *v = &lc_conn_srv(c)->outv;
 
+	if (c->tr)
+		return lc_trans_flush(c);
 	if (!v->n)
 		return 0;
 	LC_ASSERT(!c->out);
-	ssize_t r = send_iov(c->ev.fd, v->iov, v->n);
+	ssize_t r = lc_send_iov(c->ev.fd, v->iov, v->n);
 	if (r == (ssize_t)v->bytes) {
 		lc_outv_release(v);
 		return 0;
 	}
 	if (r >= 0)
-		r = to_backlog(c, v, (size_t)r);
+		r = lc_send_keep(c, v, (size_t)r);
 	if (r < 0)
 		lc_outv_release(v);
 	return (int)r;
+}
+
+void
+lc_send_advance(struct lc_backlog *b, size_t n)
+{
+	b->bytes -= n;
+	while (b->i < b->n && n >= b->piece[b->i].v.iov_len) {
+		struct lc_backlog_piece *p = &b->piece[b->i++];
+		n -= p->v.iov_len;
+		if (p->rel)
+			p->rel(p->arg);
+	}
+	if (b->i < b->n) {
+		struct lc_backlog_piece *p = &b->piece[b->i];
+		p->v.iov_base = (uint8_t *)p->v.iov_base + n;
+		p->v.iov_len -= n;
+	}
 }
 
 int
@@ -105,26 +124,18 @@ lc_send_backlog(struct lc_conn *c)
 	struct iovec v[LC_OUTV_IOV];
 	uint32_t n = 0;
 
+	if (c->tr)
+		return lc_trans_backlog(c);
 	for (uint32_t k = b->i; k < b->n && n < LC_OUTV_IOV; k++)
 		v[n++] = b->piece[k].v;
-	ssize_t r = send_iov(c->ev.fd, v, n);
+	ssize_t r = lc_send_iov(c->ev.fd, v, n);
 	if (r < 0)
 		return (int)r;
 	if (r > 0 && c->write_ms) /* progress */
 		lc_timer_arm(&lc_conn_srv(c)->loop, &c->wt, c->write_ms, lc_conn_write_timer);
-	b->bytes -= (uint64_t)r;
-	while (b->i < b->n && (size_t)r >= b->piece[b->i].v.iov_len) {
-		struct lc_backlog_piece *p = &b->piece[b->i++];
-		r -= (ssize_t)p->v.iov_len;
-		if (p->rel)
-			p->rel(p->arg);
-	}
-	if (b->i < b->n) {
-		struct lc_backlog_piece *p = &b->piece[b->i];
-		p->v.iov_base = (uint8_t *)p->v.iov_base + r;
-		p->v.iov_len -= (size_t)r;
+	lc_send_advance(b, (size_t)r);
+	if (b->i < b->n)
 		return 0;
-	}
 	lc_timer_cancel(&c->wt);
 	free(b);
 	c->out = NULL;
