@@ -257,7 +257,7 @@ test_scan(void **state)
 	assert_int_equal(good, 1);
 	assert_int_equal(bad, 0);
 	assert_null(lc_mod_find("t_good")); /* nothing stays here */
-	names = lc_mod_installed(LC_KIND_TRANSPORT);
+	names = lc_mod_installed(LC_KIND_LOG_SINK);
 	assert_non_null(names);
 	assert_null(names[0]);
 	free(names);
