@@ -24,7 +24,10 @@
 #define LC_C_DRAIN 0x400u /* drain(NOTICE) is to be called */
 #define LC_C_DRAIN_FINAL 0x800u
 #define LC_C_IN_STASH 0x1000u /* srv->in_p points into the stash */
+#define LC_C_YIELD 0x2000u    /* has sent LC_TURN_BYTES in this turn: others are next */
 
+#define LC_TURN_BYTES \
+	(4u << 20) /* one connection may not keep the loop from the others by taking what it is sent fast */
 #define LC_LINGER_MS 2000u
 #define LC_LINGER_BYTES (1u << 20)
 #define LC_SNIFF_MS 10000u
@@ -37,10 +40,13 @@
 struct lc_backlog {
 	uint32_t i, n;
 	uint64_t bytes;
+	uint64_t has_files;
 	struct lc_backlog_piece {
-		struct iovec v;
+		struct iovec v; /* of a file: its length alone */
 		void (*rel)(void *);
 		void *arg;
+		int32_t fd, pad; /* -1: memory */
+		uint64_t off;
 	} piece[];
 };
 
@@ -133,8 +139,12 @@ int lc_conn_dress(struct lc_conn *, struct lc_stream *);
 int lc_send_flush(struct lc_conn *);   /* the outv; 0, or -errno: connection is broken */
 int lc_send_backlog(struct lc_conn *); /* 1: all sent, 0: some is left, <0 */
 void lc_send_drop(struct lc_conn *);
-ssize_t lc_send_iov(int fd, struct iovec *, uint32_t n);           /* bytes; 0: it takes none now; -errno */
+ssize_t lc_send_iov(int fd, struct iovec *, uint32_t n, int more); /* more: MSG_MORE; 0: the socket is full; -errno */
 int lc_send_keep(struct lc_conn *, struct lc_outv *, size_t skip); /* the rest becomes the backlog */
 void lc_send_advance(struct lc_backlog *, size_t n);               /* n bytes of it are done with */
+/* The entries of a vector from `first` on, as pieces. */
+void lc_send_pieces(struct lc_backlog_piece *, const struct lc_outv *, uint32_t first);
+/* A file lacks bytes that were announced, or cannot be read: -EIO, the connection will end by a reset. */
+int lc_send_file_broken(struct lc_conn *, int fd, uint64_t missing, int err);
 
 #endif

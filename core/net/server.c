@@ -214,6 +214,7 @@ lc_srv_done(struct lc_srv *srv)
 	lc_loop_done(&srv->loop);
 	free(srv->buf);
 	free(srv->plain);
+	free(srv->file_part);
 	free(srv->spare);
 	free(srv->boot_error);
 }

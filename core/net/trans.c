@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "log/log.h"
 #include "net/conn.h"
@@ -88,7 +89,7 @@ raw_send(struct lc_conn *c, size_t *ret)
 	*ret = 0;
 	if (v.iov_len == 0)
 		return 1;
-	ssize_t r = lc_send_iov(c->ev.fd, &v, 1);
+	ssize_t r = lc_send_iov(c->ev.fd, &v, 1, 0);
 	if (r < 0)
 		return (int)r;
 	*ret = (size_t)r;
@@ -99,26 +100,55 @@ raw_send(struct lc_conn *c, size_t *ret)
 	return 1;
 }
 
-/* Turn up to LC_TR_PIECE bytes of the list, from byte `skip` on.  How many, or -errno. */
-static int64_t
-turn(struct lc_conn *c, const struct iovec *v, uint32_t n, size_t skip)
+/* n bytes of a file, which the transport has to see.  0 or -errno. */
+static int
+read_part(struct lc_conn *c, uint8_t *to, int fd, uint64_t off, size_t n)
 {
-	struct lc_str piece[LC_OUTV_IOV];
-	size_t room = LC_TR_PIECE;
-	uint32_t k = 0;
+	size_t done = 0;
 
-	for (uint32_t i = 0; i < n && room; i++) {
-		if (skip >= v[i].iov_len) {
-			skip -= v[i].iov_len;
+	while (done < n) {
+		ssize_t r = pread(fd, to + done, n - done, (off_t)(off + done));
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return lc_send_file_broken(c, fd, n - done, r < 0 ? errno : 0);
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+/* Turn up to LC_TR_PIECE bytes of the pieces, from byte `skip` on.  How many, or -errno. */
+static int64_t
+turn(struct lc_conn *c, const struct lc_backlog_piece *p, uint32_t n, size_t skip)
+{
+	struct lc_srv *srv = lc_conn_srv(c);
+	struct lc_str piece[LC_OUTV_IOV];
+	size_t done = 0;
+	uint32_t k = 0;
+	int r = 0;
+
+	for (uint32_t i = 0; i < n && done < LC_TR_PIECE; i++) {
+		if (skip >= p[i].v.iov_len) {
+			skip -= p[i].v.iov_len;
 			continue;
 		}
-		size_t take = v[i].iov_len - skip < room ? v[i].iov_len - skip : room;
-		piece[k++] = (struct lc_str){(const char *)v[i].iov_base + skip, take};
-		room -= take;
+		size_t left = p[i].v.iov_len - skip, take = left < LC_TR_PIECE - done ? left : LC_TR_PIECE - done;
+		if (p[i].fd < 0) {
+			piece[k++] = (struct lc_str){(const char *)p[i].v.iov_base + skip, take};
+		} else {
+			if (!srv->file_part && !(srv->file_part = malloc(LC_TR_PIECE)))
+				return -ENOMEM;
+			r = read_part(c, srv->file_part + done, p[i].fd, p[i].off + skip, take);
+			if (r < 0)
+				return r;
+			piece[k++] = (struct lc_str){(const char *)srv->file_part + done, take};
+		}
+		done += take;
 		skip = 0;
 	}
-	int r = k ? c->tr->ops->output(c->tr->t, piece, k) : 0;
-	return r < 0 ? r : (int64_t)(LC_TR_PIECE - room);
+	if (k)
+		r = c->tr->ops->output(c->tr->t, piece, k);
+	return r < 0 ? r : (int64_t)done;
 }
 
 /* The turn's output; as lc_send_flush(). */
@@ -127,14 +157,16 @@ lc_trans_flush(struct lc_conn *c)
 {
 	struct lc_ctrans *tr = c->tr;
 	struct lc_outv *v = &lc_conn_srv(c)->outv;
+	struct lc_backlog_piece piece[LC_OUTV_IOV];
 	size_t done = 0, sent;
 	int64_t r = 0;
 
 	LC_ASSERT(!c->out);
 	if (!v->n && tr->out_off == tr->out_n)
 		goto idle;
+	lc_send_pieces(piece, v, 0);
 	for (uint32_t round = 0;; round++) {
-		r = done < v->bytes ? turn(c, v->iov, v->n, done) : 0;
+		r = done < v->bytes ? turn(c, piece, v->n, done) : 0;
 		if (r < 0)
 			break;
 		done += (size_t)r;
@@ -172,11 +204,7 @@ lc_trans_backlog(struct lc_conn *c)
 		all += sent;
 		if (r == 0 || round == ROUNDS || b->i == b->n)
 			break;
-		struct iovec v[LC_OUTV_IOV];
-		uint32_t n = 0;
-		for (uint32_t k = b->i; k < b->n && n < LC_OUTV_IOV; k++)
-			v[n++] = b->piece[k].v;
-		int64_t turned = turn(c, v, n, 0);
+		int64_t turned = turn(c, b->piece + b->i, b->n - b->i, 0);
 		if (turned < 0)
 			return (int)turned;
 		lc_send_advance(b, (size_t)turned);

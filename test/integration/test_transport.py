@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from client import Client
+from client import Broken, Client
 from conftest import Start
 from harness import BUILD, PATIENCE, Gate, Server, config, pool, quote, run, until
+from test_routes import HANDLER
 
 XOR = BUILD / "test" / "transport" / "xor.so"
 LOAD = f"load_module {quote(XOR)};"
@@ -98,6 +99,28 @@ def test_much_in_both_directions(start: Start, worker: str) -> None:
             assert answer.status == 200
             assert len(answer.body) == 20000000
         assert c.request("/").text == "Hello, world!\n"
+
+
+def test_files(start: Start, tmp_path: Path) -> None:
+    """What plain connections send by sendfile() is read for the transport; a file that is shorter ends without farewell."""
+    content = hashlib.shake_128(b"licorne").digest(5_000_001)
+    (tmp_path / "whole").write_bytes(content)
+    (tmp_path / "short").write_bytes(content[:3_000_000])
+    routes = "\n".join(
+        f"route /{name} t_handler {{ mode file; path {quote(tmp_path / name)}; size 5000000; }}"
+        for name in ("whole", "short")
+    )
+    load = f"{LOAD} load_module {quote(HANDLER)};"
+    server = start(config(pool(listen=["127.0.0.1:0 xor"], inside=routes), main=load))
+    with wrapped(server) as c:
+        for _ in range(2):
+            assert c.request("/whole").body == content[1:]
+            assert c.request("/").text == "Hello, world!\n"
+    server.allow("has become .* bytes shorter")
+    with wrapped(server) as c, pytest.raises((ConnectionError, AssertionError, Broken)):
+        c.request("/short")
+    assert not over(c)
+    server.wait_log("has become .* bytes shorter while it was being sent: connection reset")
 
 
 def test_the_end(start: Start) -> None:
