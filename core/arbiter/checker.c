@@ -21,6 +21,21 @@
 #include "module/loader.h"
 #include "net/server.h"
 
+/* What takes more than one module to judge. */
+static int
+check_listeners(const struct lc_conf *conf, struct lc_err *err)
+{
+	const struct lc_block *pool = NULL, *b;
+	struct lc_mod *stack[LC_MOD_TRANSPORTS];
+	int r = 0;
+
+	while ((pool = lc_conf_next(lc_conf_main_block(conf), LC_C_POOL, pool)))
+		for (b = NULL; (b = lc_conf_next(pool, LC_C_LISTEN, b));)
+			if (lc_mod_transports(conf, b, stack, err) < 0)
+				r = -EINVAL;
+	return r;
+}
+
 int
 lc_checker_main(int argc, char **argv)
 {
@@ -79,6 +94,8 @@ lc_checker_main(int argc, char **argv)
 		}
 		r = lc_conf_parse(&conf, text, (size_t)st.st_size, name, &o, err);
 	}
+	if (r == 0)
+		r = check_listeners(conf, err);
 	if (lc_err_count(err))
 		fputs(lc_err_text(err), stderr);
 	if (r == 0)

@@ -21,6 +21,7 @@
 
 #include "arbiter/arbiter.h"
 #include "cli/cli.h"
+#include "config/cidr.h"
 #include "config/conf.h"
 #include "log/log.h"
 #include "module/loader.h"
@@ -36,6 +37,8 @@
 
 struct run {
 	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log;
+	const char *allow_ips; /* as written; NULL: not at all */
+	char *proxies;         /* " WORD" for each */
 	unsigned nbinds;
 	char port_bind[32];
 	char *scheme;
@@ -44,7 +47,7 @@ struct run {
 
 static const char usage_line[] = "usage: licorne run MODULE:APP [--bind ADDR]... [--workers N|auto] [--threads N] "
 				 "[--worker NAME]\n"
-				 "                   [--access-log PATH|-|off] [-T]\n";
+				 "                   [--access-log PATH|-|off] [--forwarded-allow-ips LIST] [-T]\n";
 
 static const char help[] =
     "\n"
@@ -54,6 +57,9 @@ static const char help[] =
     "  -t, --threads N    calls of the application at once in each worker\n"
     "  -k, --worker NAME  the worker module (the helper chooses)\n"
     "  --access-log PATH  where a line per request goes: a file, \"-\" the terminal, \"off\" (-)\n"
+    "  --forwarded-allow-ips LIST\n"
+    "                     proxies whose X-Forwarded-For and -Proto are believed: addresses and networks with \",\"\n"
+    "                     between, unix:, or \"*\" ($FORWARDED_ALLOW_IPS, or 127.0.0.1,::1,unix:)\n"
     "  -T                 print the configuration that this amounts to, and exit\n"
     "  -h, --help         print this and exit\n";
 
@@ -90,13 +96,14 @@ not_yet(const char *what, const char *instead)
 static int
 parse_options(struct run *r, int argc, char **argv)
 {
-	enum { ACCESS_LOG = 256, CERTFILE, KEYFILE, RELOAD };
+	enum { ACCESS_LOG = 256, CERTFILE, KEYFILE, RELOAD, ALLOW_IPS };
 	static const struct option longs[] = {
 	    {"bind", required_argument, NULL, 'b'},
 	    {"workers", required_argument, NULL, 'w'},
 	    {"threads", required_argument, NULL, 't'},
 	    {"worker", required_argument, NULL, 'k'},
 	    {"access-log", required_argument, NULL, ACCESS_LOG},
+	    {"forwarded-allow-ips", required_argument, NULL, ALLOW_IPS},
 	    {"certfile", optional_argument, NULL, CERTFILE},
 	    {"keyfile", optional_argument, NULL, KEYFILE},
 	    {"reload", no_argument, NULL, RELOAD},
@@ -135,6 +142,9 @@ parse_options(struct run *r, int argc, char **argv)
 		case ACCESS_LOG:
 			r->access_log = optarg;
 			break;
+		case ALLOW_IPS:
+			r->allow_ips = optarg;
+			break;
 		case CERTFILE:
 			return not_yet("--certfile",
 				       ": this version of licorne speaks no TLS, put a proxy in front that does");
@@ -171,14 +181,50 @@ parse_options(struct run *r, int argc, char **argv)
 	return 0;
 }
 
+/*
+ * The proxies that are believed, as words of set_real_ip_from: a directive that every protocol module has whose
+ * requests may come through one.
+ */
+static int
+allow_ips(struct run *r)
+{
+	const char *from = r->allow_ips ? "--forwarded-allow-ips" : "FORWARDED_ALLOW_IPS";
+	const char *list = r->allow_ips ? r->allow_ips : getenv("FORWARDED_ALLOW_IPS");
+	char *copy = strdup(list ? list : "127.0.0.1,::1,unix:"), *rest = copy, *word, why[256];
+	size_t n = 0;
+	int status = 0;
+
+	r->proxies = copy ? malloc(strlen(copy) + 2) : NULL;
+	if (!r->proxies)
+		status = wrong("no memory");
+	while (!status && (word = strsep(&rest, ", "))) {
+		struct lc_list one = {.v = (const char *const *)&word, .n = 1};
+		struct lc_nets *nets;
+		if (!*word)
+			continue;
+		if (lc_nets_parse(&nets, &one, why, sizeof(why)) < 0) {
+			status = wrong("%s: %s", from, why);
+			break;
+		}
+		free(nets);
+		r->proxies[n++] = ' ';
+		memcpy(r->proxies + n, word, strlen(word));
+		n += strlen(word);
+	}
+	if (r->proxies)
+		r->proxies[n] = 0;
+	free(copy);
+	return status;
+}
+
 static int
 defaults(struct run *r)
 {
 	const char *env;
+	int status = allow_ips(r);
 
-	if (getenv("FORWARDED_ALLOW_IPS"))
-		return not_yet("FORWARDED_ALLOW_IPS",
-			       ": unset it; proxies' headers are passed to the application unchanged");
+	if (status)
+		return status;
 	env = getenv("PORT");
 	if (r->nbinds == 0 && env) {
 		if (!number(env, 0, 65535))
@@ -360,6 +406,8 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 			fputs(r->binds[i], f);
 		fputs(";\n", f);
 	}
+	if (*r->proxies)
+		fprintf(f, "    set_real_ip_from%s;\n", r->proxies);
 	fprintf(f, "    processes %s;\n    access_log ", r->workers);
 	put_word(f, r->access_log ? r->access_log : "-");
 	fputs(";\n", f);
@@ -415,10 +463,13 @@ lc_cli_run(int argc, char **argv)
 		return LC_EXIT_OK;
 	if (status == 0)
 		status = defaults(&r);
-	if (status != 0)
+	if (status != 0) {
+		free(r.proxies);
 		return status;
+	}
 	if (!getcwd(cwd, sizeof(cwd))) {
 		lc_log(LC_LOG_ERROR, "where are we? the current directory: %m");
+		free(r.proxies);
 		return LC_EXIT_CONFIG;
 	}
 	o.prefix = cwd;
@@ -456,6 +507,7 @@ lc_cli_run(int argc, char **argv)
 	if (fflush(stdout) != 0)
 		status = LC_EXIT_CONFIG;
 out:
+	free(r.proxies);
 	free(r.scheme);
 	free(protocols);
 	free(helped);

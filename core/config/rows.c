@@ -50,7 +50,12 @@ static const struct lc_directive syntax_rows[] = {
 	    "in the\n"
 	    "whole configuration.\n"
 	    "\n"
-	    "Further words name loaded transport modules that stand between the socket and the protocol."),
+	    "Further words name loaded transport modules that stand between the socket and the protocol. A transport "
+	    "may also\n"
+	    "have a directive that asks for it, which then holds for every address of the pool or the configuration. "
+	    "Those that\n"
+	    "only read what a connection begins with come first, in the order of the words; at most one other may "
+	    "follow."),
     LC_ROW_(LC_T_BLOCK, "worker", LC_C_POOL, 0, 0, NULL, NULL, "MODULE { ... } | ;", "What runs the pool's requests.",
 	    "The module has to be loaded and has to be a worker module. Its own directives stand in the block."),
     LC_ROW_(LC_T_BLOCK, "route", LC_C_POOL, 0, 0, NULL, NULL, "PREFIX HANDLER { ... } | ;",

@@ -10,8 +10,9 @@
  */
 #include "module/loader_priv.h"
 
-#include <licorne/proto.h>
 #include <licorne/handler.h>
+#include <licorne/proto.h>
+#include <licorne/transport.h>
 #include <licorne/worker.h>
 
 #include <dlfcn.h>
@@ -262,6 +263,7 @@ static const struct {
 	uint32_t kind, version, size;
 	const char *name;
 } kinds[] = {
+    {LC_KIND_TRANSPORT, LC_TRANSPORT_VERSION, sizeof(struct lc_transport), "transport"},
     {LC_KIND_PROTOCOL, LC_PROTO_VERSION, sizeof(struct lc_proto), "protocol"},
     {LC_KIND_WORKER, LC_WORKER_VERSION, sizeof(struct lc_worker), "worker"},
     {LC_KIND_HANDLER, LC_HANDLER_VERSION, sizeof(struct lc_handler), "handler"},
@@ -291,7 +293,22 @@ ops_lack(const struct lc_iface *f)
 	const struct lc_proto *p = f->ops;
 	const struct lc_worker *w = f->ops;
 	const struct lc_handler *h = f->ops;
+	const struct lc_transport *t = f->ops;
 
+	if (f->kind == LC_KIND_TRANSPORT && t->header_max)
+		return !t->name                           ? "name"
+		       : !t->open                         ? "open"
+		       : !t->close                        ? "close"
+		       : !t->header                       ? "header"
+		       : t->header_max > LC_TR_HEADER_MAX ? "header_max of at most 8192"
+							  : NULL;
+	if (f->kind == LC_KIND_TRANSPORT)
+		return !t->name     ? "name"
+		       : !t->open   ? "open"
+		       : !t->close  ? "close"
+		       : !t->input  ? "input"
+		       : !t->output ? "output"
+				    : NULL;
 	if (f->kind == LC_KIND_PROTOCOL)
 		return !p->name        ? "name"
 		       : !p->open      ? "open"

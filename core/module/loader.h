@@ -31,6 +31,10 @@ struct lc_mod *lc_mod_first(void);
 struct lc_mod *lc_mod_find(const char *name);
 /* First interface of that kind and version; NULL. */
 const void *lc_mod_iface(const struct lc_mod *, uint32_t kind, uint32_t version);
+/* Transports of a listen block, from the socket to the protocol: how many, or -EINVAL with an error in err. */
+#define LC_MOD_TRANSPORTS 8u
+int lc_mod_transports(const struct lc_conf *, const struct lc_block *, struct lc_mod *ret[LC_MOD_TRANSPORTS],
+		      struct lc_err *);
 /* For lc_conf_opts.load_module. */
 int lc_mod_conf_load(void *arg, const char *name_or_path, const char *file, uint32_t line, struct lc_err *,
 		     const struct lc_dirset **ret);

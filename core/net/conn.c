@@ -146,13 +146,20 @@ lc_conn_new(struct lc_lsn *lsn, int fd, const void *sa, uint32_t len)
 	srv->nconns++;
 	srv->accepted++;
 	conns_append(srv, c);
-	if (lsn->nprotos == 1) {
-		if (open_proto(c, &lsn->protos[0]) != LC_OK)
-			lc_conn_kill(c, LC_RSN_LIMIT);
-	} else {
-		c->rt_which = LC_TM_SNIFF;
-		lc_timer_arm(&srv->loop, &c->rt, LC_SNIFF_MS, lc_conn_read_timer);
-	}
+	if ((lsn->ntrans ? lc_trans_begin(c) : lc_conn_begin(c, NULL)) < 0)
+		lc_conn_kill(c, LC_RSN_LIMIT);
+}
+
+int
+lc_conn_begin(struct lc_conn *c, const struct lc_lproto *which)
+{
+	if (!which && c->lsn->nprotos == 1)
+		which = &c->lsn->protos[0];
+	if (which)
+		return open_proto(c, which) == LC_OK ? 0 : -1;
+	c->rt_which = LC_TM_SNIFF;
+	lc_timer_arm(&lc_conn_srv(c)->loop, &c->rt, LC_SNIFF_MS, lc_conn_read_timer);
+	return 0;
 }
 
 void
@@ -196,6 +203,9 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 		c->proto->close(c->sess);
 	c->proto = NULL;
 	free(c->sess_mem);
+	if (c->tr)
+		lc_trans_close(c);
+	lc_conn_info_free(c);
 	lc_send_drop(c);
 	lc_timer_cancel(&c->rt);
 	lc_timer_cancel(&c->wt);
@@ -442,6 +452,13 @@ closing(struct lc_conn *c)
 	}
 	if (c->out)
 		return 0;
+	if (c->tr) {
+		int r = lc_trans_farewell(c);
+		if (r < 0)
+			lc_conn_kill(c, LC_RSN_PEER_RESET);
+		if (r <= 0)
+			return r < 0;
+	}
 	if (!(c->flags & LC_C_LINGER)) {
 		lc_conn_kill(c, c->reason);
 		return 1;
@@ -480,12 +497,14 @@ round_of(struct lc_conn *c)
 	}
 	if (c->flags & (LC_C_DRAIN | LC_C_DRAIN_FINAL)) {
 		uint32_t phase = c->flags & LC_C_DRAIN_FINAL ? LC_DRAIN_FINAL : LC_DRAIN_NOTICE;
-		c->flags &= ~(LC_C_DRAIN | LC_C_DRAIN_FINAL);
-		if (!c->proto) {
+		int wait = !c->proto && c->tr && phase == LC_DRAIN_NOTICE; /* told when there is one to tell */
+		if (!wait)
+			c->flags &= ~(LC_C_DRAIN | LC_C_DRAIN_FINAL);
+		if (!wait && !c->proto) {
 			lc_conn_kill(c, LC_RSN_SHUTDOWN);
 			return -1;
 		}
-		if (c->proto->drain)
+		if (!wait && c->proto->drain)
 			c->proto->drain(c->sess, phase);
 	}
 	if (c->flags & LC_C_CLOSE_NOW) {
@@ -548,6 +567,10 @@ lc_conn_read(struct lc_conn *c)
 	struct lc_srv *srv = lc_conn_srv(c);
 	ssize_t n;
 
+	if (c->tr) {
+		lc_trans_read(c);
+		return;
+	}
 	if (c->stash && !c->proto) { /* sniffing: bytes go behind those that were not enough */
 		size_t old = c->stash_n - c->stash_off;
 		memcpy(srv->buf, c->stash + c->stash_off, old);
@@ -626,6 +649,8 @@ lc_conn_read_timer(struct lc_timer *t)
 {
 	struct lc_conn *c = (struct lc_conn *)((char *)t - offsetof(struct lc_conn, rt));
 
+	if (c->rt_which == LC_TM_TRANSPORT)
+		lc_trans_timeout(c);
 	if (c->rt_which >= LC_TM_CORE || !c->proto || c->proto->timeout(c->sess, c->rt_which) == LC_CONN_DEAD)
 		lc_conn_kill(c, LC_RSN_TIMEOUT);
 	else

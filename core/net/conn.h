@@ -34,6 +34,7 @@
 #define LC_TM_CORE 16u /* rt_which above the protocol's: the core's own */
 #define LC_TM_LINGER (LC_TM_CORE + 0)
 #define LC_TM_SNIFF (LC_TM_CORE + 1)
+#define LC_TM_TRANSPORT (LC_TM_CORE + 2) /* a transport's, until the protocol is opened */
 
 /* Output that the socket did not take: one block, its small pieces copied. */
 struct lc_backlog {
@@ -49,11 +50,38 @@ struct lc_backlog {
 	} piece[];
 };
 
+/* The transports of a connection, see trans.c. */
+struct lc_ctrans {
+	const struct lc_transport *ops; /* the one in charge */
+	void *t;
+	uint32_t at;        /* number of the next one on the listener */
+	uint32_t raw_n;     /* prologue: bytes that were not enough */
+	uint8_t *raw, *out; /* out: raw bytes from out_off to out_n wait to be sent */
+	size_t out_n, out_off, out_cap;
+	uint8_t opened, established, begun, shut; /* begun: the protocol's turn has come */
+	uint8_t alpn_n;
+	char alpn[63];
+};
+
+/* What transports have said of a connection. */
+struct lc_cinfo {
+	char *local; /* NULL: the listener's */
+	uint16_t local_n, local_port, req_flags;
+	uint16_t nfacts;
+	uint32_t text_n;
+	char *text; /* name and value of each, one behind the other */
+	struct {
+		uint16_t name, value; /* lengths */
+	} fact[LC_TR_FACTS];
+};
+
 struct lc_conn {
 	struct lc_dead dead; /* first */
 	struct lc_ev ev;
 	struct lc_lsn *lsn;
 	const struct lc_proto *proto; /* NULL: not chosen yet */
+	struct lc_ctrans *tr;         /* NULL: plain */
+	struct lc_cinfo *info;        /* NULL: nothing but what the socket says */
 	void *sess, *sess_mem;
 	struct lc_schain chain;
 	struct lc_conn *prev, *next;
@@ -79,6 +107,8 @@ lc_conn_srv(const struct lc_conn *c)
 void lc_conn_run(struct lc_conn *);
 int lc_conn_pull(struct lc_conn *); /* 1: something was pulled, 0: nothing to do, -1: killed */
 void lc_conn_kill(struct lc_conn *, uint32_t reason);
+/* Open the protocol: this one; NULL: the listener's only one, or by the first bytes.  0, or -1: close. */
+int lc_conn_begin(struct lc_conn *, const struct lc_lproto *);
 void lc_conn_interest(struct lc_conn *);
 int lc_conn_stash(struct lc_conn *);
 void lc_conn_read(struct lc_conn *);
@@ -90,9 +120,31 @@ int lc_deliver(struct lc_conn *, struct lc_stream *);
 void lc_stream_orphan(struct lc_srv *, struct lc_stream *);
 void lc_deliver_posted(struct lc_post *);
 
+/* conn_api.c */
+void lc_conn_log(struct lc_conn *, int level, const char *fmt, ...) LC_PRINTF(3, 4);
+
+/* trans.c: connections whose `tr` is not NULL */
+int lc_trans_begin(struct lc_conn *); /* 0, or -1: close */
+void lc_trans_read(struct lc_conn *);
+int lc_trans_flush(struct lc_conn *);
+int lc_trans_backlog(struct lc_conn *);
+int lc_trans_farewell(struct lc_conn *); /* 1: nothing waits, 0: it does, -1: broken */
+void lc_trans_timeout(struct lc_conn *);
+void lc_trans_close(struct lc_conn *);
+struct lc_cinfo *lc_conn_info(struct lc_conn *); /* made at the first call; NULL: no memory */
+void lc_conn_info_free(struct lc_conn *);
+int lc_conn_dress(struct lc_conn *, struct lc_stream *);
+
 /* send.c */
 int lc_send_flush(struct lc_conn *);   /* the outv; 0, or -errno: connection is broken */
 int lc_send_backlog(struct lc_conn *); /* 1: all sent, 0: some is left, <0 */
 void lc_send_drop(struct lc_conn *);
+ssize_t lc_send_iov(int fd, struct iovec *, uint32_t n, int more); /* more: MSG_MORE; 0: the socket is full; -errno */
+int lc_send_keep(struct lc_conn *, struct lc_outv *, size_t skip); /* the rest becomes the backlog */
+void lc_send_advance(struct lc_backlog *, size_t n);               /* n bytes of it are done with */
+/* The entries of a vector from `first` on, as pieces. */
+void lc_send_pieces(struct lc_backlog_piece *, const struct lc_outv *, uint32_t first);
+/* A file lacks bytes that were announced, or cannot be read: -EIO, the connection will end by a reset. */
+int lc_send_file_broken(struct lc_conn *, int fd, uint64_t missing, int err);
 
 #endif

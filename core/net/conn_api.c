@@ -48,6 +48,12 @@ cx_stream_open(struct lc_conn *c, uint64_t id, void *ps, struct lc_req **ret)
 	s->req.local = (struct lc_str){c->lsn->addr, c->lsn->addr_n};
 	s->req.local_port = c->lsn->port;
 	s->req.listener = c->lsn->index;
+	if (c->info && lc_conn_dress(c, s) < 0) {
+		s->proto_ref = 0;
+		lc_chain_remove(s);
+		lc_stream_free(&srv->streams, s);
+		return NULL;
+	}
 	*ret = &s->req;
 	return s;
 }
@@ -153,7 +159,8 @@ cx_draining(struct lc_conn *c)
 	return lc_conn_srv(c)->draining;
 }
 
-static void LC_PRINTF(3, 4) cx_log(struct lc_conn *c, int level, const char *fmt, ...)
+void
+lc_conn_log(struct lc_conn *c, int level, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -188,5 +195,5 @@ const struct lc_conn_api lc_conn_table = {
     .conn_close = cx_conn_close,
     .date = cx_date,
     .draining = cx_draining,
-    .log = cx_log,
+    .log = lc_conn_log,
 };

@@ -22,8 +22,8 @@
 
 #define FILE_BUF (64u << 10) /* of a file that is read and written, where sendfile() cannot */
 
-static ssize_t
-send_iov(int fd, struct iovec *v, uint32_t n, int more)
+ssize_t
+lc_send_iov(int fd, struct iovec *v, uint32_t n, int more)
 {
 	ssize_t r;
 
@@ -44,8 +44,8 @@ send_iov(int fd, struct iovec *v, uint32_t n, int more)
 
 /* A file cannot be sent as it was announced: say so, and make the end of the connection one that nobody takes for the
  * end of the response. */
-static int
-file_broken(struct lc_conn *c, int fd, uint64_t missing, int err)
+int
+lc_send_file_broken(struct lc_conn *c, int fd, uint64_t missing, int err)
 {
 	static const struct linger reset = {.l_onoff = 1};
 	char link[40], path[512], why[80];
@@ -63,8 +63,8 @@ file_broken(struct lc_conn *c, int fd, uint64_t missing, int err)
 	return -EIO;
 }
 
-/* Through a buffer: where the file has no sendfile(), and the place for a transport that has to see the bytes.  Bytes
- * sent, fewer than n: the socket is full; -errno. */
+/* Through a buffer, where the file has no sendfile().  Bytes sent, fewer than n: the socket is full; -errno.  (A
+ * transport, which has to see the bytes, reads for itself: trans.c.) */
 static int64_t
 copy_file(struct lc_conn *c, int fd, uint64_t off, uint64_t n)
 {
@@ -78,11 +78,11 @@ copy_file(struct lc_conn *c, int fd, uint64_t off, uint64_t n)
 		if (got <= 0) {
 			if (got < 0 && errno == EINTR)
 				continue;
-			r = file_broken(c, fd, n - done, got < 0 ? errno : 0);
+			r = lc_send_file_broken(c, fd, n - done, got < 0 ? errno : 0);
 			break;
 		}
 		struct iovec v = {buf, (size_t)got};
-		r = send_iov(c->ev.fd, &v, 1, done + (uint64_t)got < n ? MSG_MORE : 0);
+		r = lc_send_iov(c->ev.fd, &v, 1, done + (uint64_t)got < n ? MSG_MORE : 0);
 		if (r < 0)
 			break;
 		done += (uint64_t)r;
@@ -106,7 +106,7 @@ send_file(struct lc_conn *c, int fd, uint64_t off, uint64_t n)
 	if (r > 0)
 		return r;
 	if (r == 0)
-		return file_broken(c, fd, n, 0);
+		return lc_send_file_broken(c, fd, n, 0);
 	switch (errno) {
 	case EAGAIN:
 		return 0;
@@ -119,7 +119,7 @@ send_file(struct lc_conn *c, int fd, uint64_t off, uint64_t n)
 	case ETIMEDOUT:
 		return -errno;
 	default:
-		return file_broken(c, fd, n, errno);
+		return lc_send_file_broken(c, fd, n, errno);
 	}
 }
 
@@ -142,7 +142,7 @@ send_pieces(struct lc_conn *c, const struct lc_backlog_piece *p, uint32_t n)
 				v[m++] = p[k].v;
 				want += p[k].v.iov_len;
 			}
-			r = send_iov(c->ev.fd, v, m, k < n ? MSG_MORE : 0);
+			r = lc_send_iov(c->ev.fd, v, m, k < n ? MSG_MORE : 0);
 		}
 		if (r < 0)
 			return r;
@@ -156,8 +156,8 @@ send_pieces(struct lc_conn *c, const struct lc_backlog_piece *p, uint32_t n)
 /* ---- the vector and the backlog ---- */
 
 /* The pieces of a vector from entry `first` on. */
-static void
-pieces_of(struct lc_backlog_piece *p, const struct lc_outv *v, uint32_t first)
+void
+lc_send_pieces(struct lc_backlog_piece *p, const struct lc_outv *v, uint32_t first)
 {
 	uint32_t f = 0;
 
@@ -184,8 +184,8 @@ piece_skip(struct lc_backlog_piece *p, size_t r)
 }
 
 /* Move what is left of the vector, from byte `skip` on, to a backlog. */
-static int
-to_backlog(struct lc_conn *c, struct lc_outv *v, size_t skip)
+int
+lc_send_keep(struct lc_conn *c, struct lc_outv *v, size_t skip)
 {
 	uint32_t first = 0;
 	size_t copy = 0;
@@ -211,8 +211,9 @@ to_backlog(struct lc_conn *c, struct lc_outv *v, size_t skip)
 		if (v->rel[k].fn)
 			v->rel[k].fn(v->rel[k].arg);
 	}
-	pieces_of(b->piece, v, first);
-	piece_skip(&b->piece[0], skip);
+	lc_send_pieces(b->piece, v, first);
+	if (n)
+		piece_skip(&b->piece[0], skip);
 	for (uint32_t k = 0; k < n; k++) {
 		struct lc_backlog_piece *p = &b->piece[k];
 		if (!p->rel) {
@@ -234,7 +235,7 @@ send_with_files(struct lc_conn *c, const struct lc_outv *v)
 {
 	struct lc_backlog_piece p[LC_OUTV_IOV];
 
-	pieces_of(p, v, 0);
+	lc_send_pieces(p, v, 0);
 	return send_pieces(c, p, v->n);
 }
 
@@ -243,19 +244,35 @@ lc_send_flush(struct lc_conn *c)
 {
 	struct lc_outv *v = &lc_conn_srv(c)->outv;
 
+	if (c->tr)
+		return lc_trans_flush(c);
 	if (!v->n)
 		return 0;
 	LC_ASSERT(!c->out);
-	int64_t r = v->nfiles ? send_with_files(c, v) : send_iov(c->ev.fd, v->iov, v->n, 0);
+	int64_t r = v->nfiles ? send_with_files(c, v) : lc_send_iov(c->ev.fd, v->iov, v->n, 0);
 	if (r == (int64_t)v->bytes) {
 		lc_outv_release(v);
 		return 0;
 	}
 	if (r >= 0)
-		r = to_backlog(c, v, (size_t)r);
+		r = lc_send_keep(c, v, (size_t)r);
 	if (r < 0)
 		lc_outv_release(v);
 	return (int)r;
+}
+
+void
+lc_send_advance(struct lc_backlog *b, size_t n)
+{
+	b->bytes -= n;
+	while (b->i < b->n && n >= b->piece[b->i].v.iov_len) {
+		struct lc_backlog_piece *p = &b->piece[b->i++];
+		n -= p->v.iov_len;
+		if (p->rel)
+			p->rel(p->arg);
+	}
+	if (b->i < b->n)
+		piece_skip(&b->piece[b->i], n);
 }
 
 static int64_t
@@ -266,12 +283,14 @@ send_memory(struct lc_conn *c, const struct lc_backlog *b)
 
 	for (uint32_t k = b->i; k < b->n && n < LC_OUTV_IOV; k++)
 		v[n++] = b->piece[k].v;
-	return send_iov(c->ev.fd, v, n, 0);
+	return lc_send_iov(c->ev.fd, v, n, 0);
 }
 
 int
 lc_send_backlog(struct lc_conn *c)
 {
+	if (c->tr)
+		return lc_trans_backlog(c);
 	struct lc_backlog *b = c->out;
 	int64_t r = b->has_files ? send_pieces(c, b->piece + b->i, b->n - b->i) : send_memory(c, b);
 
@@ -279,17 +298,9 @@ lc_send_backlog(struct lc_conn *c)
 		return (int)r;
 	if (r > 0 && c->write_ms) /* progress */
 		lc_timer_arm(&lc_conn_srv(c)->loop, &c->wt, c->write_ms, lc_conn_write_timer);
-	b->bytes -= (uint64_t)r;
-	while (b->i < b->n && (size_t)r >= b->piece[b->i].v.iov_len) {
-		struct lc_backlog_piece *p = &b->piece[b->i++];
-		r -= (int64_t)p->v.iov_len;
-		if (p->rel)
-			p->rel(p->arg);
-	}
-	if (b->i < b->n) {
-		piece_skip(&b->piece[b->i], (size_t)r);
+	lc_send_advance(b, (size_t)r);
+	if (b->i < b->n)
 		return 0;
-	}
 	lc_timer_cancel(&c->wt);
 	free(b);
 	c->out = NULL;

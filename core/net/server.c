@@ -169,6 +169,7 @@ lc_srv_register_tables(void)
 {
 	lc_host_register("conn", 1, &lc_conn_table, sizeof(lc_conn_table));
 	lc_host_register("stream", 1, &lc_stream_table, sizeof(lc_stream_table));
+	lc_host_register("transport", 1, &lc_transport_table, sizeof(lc_transport_table));
 	lc_host_register("worker", 1, &worker_table, sizeof(worker_table));
 }
 
@@ -222,6 +223,9 @@ lc_srv_done(struct lc_srv *srv)
 	lc_streams_done(&srv->streams);
 	lc_loop_done(&srv->loop);
 	free(srv->buf);
+	free(srv->plain);
+	free(srv->file_part);
+	free(srv->spare);
 	free(srv->boot_error);
 }
 

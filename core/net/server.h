@@ -9,6 +9,7 @@
 #define LC_CORE_NET_SERVER_H
 
 #include <licorne/proto.h>
+#include <licorne/transport.h>
 #include <licorne/worker.h>
 
 #include "loop/loop.h"
@@ -27,11 +28,20 @@ struct lc_lproto {
 	const void *conf;
 };
 
+/* A transport of a listener; inst is what its listen() gave. */
+struct lc_ltrans {
+	const struct lc_transport *ops;
+	void *inst;
+};
+
 struct lc_lsn {
 	struct lc_ev ev;
 	struct lc_srv *srv;
 	uint32_t index, nprotos;
 	struct lc_lproto *protos;
+	struct lc_ltrans *trans;    /* from the socket to the protocol: prologues, then a lasting one */
+	struct lc_tr_listener info; /* for the transports */
+	uint32_t ntrans;
 	uint32_t sniff_max, taken; /* taken: accepts since the last rotation */
 	uint16_t port;
 	char addr[112]; /* printable, without port; the path of a UNIX socket */
@@ -51,6 +61,10 @@ struct lc_srv {
 	const uint8_t *in_p; /* input of `cur` not yet consumed */
 	size_t in_n;
 	uint8_t *buf;
+	uint8_t *plain;     /* what a lasting transport made of `buf`; NULL: not needed yet */
+	uint8_t *file_part; /* of a file, for a lasting transport; LC_TR_PIECE bytes, NULL: not needed yet */
+	uint8_t *spare;     /* an empty buffer for raw output, see trans.c */
+	size_t spare_cap;
 	uint64_t turn_bytes; /* sent to `cur` in this turn, in large pieces */
 	uint32_t nested;     /* inside a call that waits (wait_leading, stepping) */
 	const struct lc_worker *wk;
@@ -83,7 +97,7 @@ struct lc_srv {
 int lc_srv_init(struct lc_srv *);
 void lc_srv_done(struct lc_srv *);
 const struct lc_worker_api *lc_worker_table(void);
-void lc_srv_register_tables(void);   /* the host tables "conn", "stream", "worker" */
+void lc_srv_register_tables(void);   /* the host tables "conn", "stream", "worker", "transport" */
 void lc_srv_listen(struct lc_srv *); /* open the gate: READY */
 /* Stop accepting, let connections finish, then stop the loop; at the deadline (ms from now) end them. */
 void lc_srv_drain(struct lc_srv *, int64_t deadline_ms);
@@ -93,6 +107,9 @@ void lc_srv_quit(struct lc_srv *); /* end now */
 void lc_lsn_ready(struct lc_ev *, uint32_t events);
 void lc_gate_update(struct lc_srv *);
 void lc_gate_close_for_good(struct lc_srv *);
+
+/* trans.c */
+extern const struct lc_transport_api lc_transport_table;
 
 /* conn.c */
 void lc_conn_init(void);

@@ -240,6 +240,65 @@ name_listener(struct lc_lsn *l, const char *name)
 	l->addr_n = (uint32_t)strlen(l->addr);
 }
 
+/* The transports of a listener: 0, or an exit status. */
+static int
+set_transports(struct worker *w, struct lc_lsn *l, const struct lc_block *b)
+{
+	struct lc_mod *stack[LC_MOD_TRANSPORTS];
+	struct lc_err *err = lc_err_new();
+	char msg[1024] = "";
+	int n = err ? lc_mod_transports(w->conf, b, stack, err) : -ENOMEM, r = 0;
+
+	if (n < 0)
+		r = boot_failed(w, "%s", err ? lc_err_text(err) : "no memory");
+	lc_err_free(err);
+	if (n <= 0)
+		return r;
+	uint32_t names = 0;
+	for (uint32_t k = 0; k < l->nprotos; k++)
+		for (const char *const *a = l->protos[k].proto->alpn; a && *a; a++)
+			names++;
+	/* as long as the process, like the modules */
+	const char **alpn = calloc(names + 1, sizeof(*alpn));
+	l->trans = calloc((uint32_t)n, sizeof(*l->trans));
+	if (!alpn || !l->trans) {
+		free(alpn);
+		return boot_failed(w, "no memory");
+	}
+	names = 0;
+	for (uint32_t k = 0; k < l->nprotos; k++)
+		for (const char *const *a = l->protos[k].proto->alpn; a && *a; a++)
+			alpn[names++] = *a;
+	l->info = (struct lc_tr_listener){
+	    .size = sizeof(l->info), .index = l->index, .address = {l->addr, l->addr_n}, .alpn = alpn};
+	for (int k = 0; k < n; k++) {
+		const struct lc_transport *ops = lc_mod_iface(stack[k], LC_KIND_TRANSPORT, LC_TRANSPORT_VERSION);
+		const void *conf = lc_conf_get(w->conf, b, &stack[k]->dirset);
+		struct lc_ltrans *t = &l->trans[l->ntrans];
+		t->ops = ops;
+		t->inst = (void *)(uintptr_t)conf;
+		r = ops->listen ? ops->listen(&l->info, conf, &t->inst, msg, sizeof(msg)) : 0;
+		if (r < 0)
+			return boot_failed(w, "%s:%u: listen %s: %s: %s", b->file, b->line, b->name, ops->name,
+					   *msg ? msg : strerror(-r));
+		l->ntrans++;
+	}
+	return 0;
+}
+
+static void
+end_transports(struct worker *w)
+{
+	for (uint32_t k = 0; k < w->srv.nlsn; k++) {
+		struct lc_lsn *l = &w->srv.lsn[k];
+		for (uint32_t j = 0; j < l->ntrans; j++)
+			if (l->trans[j].ops->unlisten)
+				l->trans[j].ops->unlisten(l->trans[j].inst);
+		free(l->trans);
+		free((void *)(uintptr_t)l->info.alpn);
+	}
+}
+
 static int
 set_listeners(struct worker *w)
 {
@@ -271,9 +330,11 @@ set_listeners(struct worker *w)
 				l->sniff_max = p->sniff_max;
 		}
 		w->srv.nlsn++;
+		if (!r)
+			r = set_transports(w, l, b);
 	}
 	free(mods);
-	return 0;
+	return r;
 }
 
 static int
@@ -420,6 +481,7 @@ lc_worker_main(void)
 		return r;
 	r = run(w);
 	lc_routes_close(&w->srv);
+	end_transports(w);
 	lc_srv_done(&w->srv);
 	lc_ctl_close(w->ctl);
 	lc_conf_free(w->conf);

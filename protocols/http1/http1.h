@@ -23,6 +23,7 @@
 #include <llhttp.h>
 
 #include "semantics/semantics.h"
+#include "semantics/trust.h"
 
 #define H1_FIELDS_MAX 1000u      /* ceiling of limit_request_fields: the spans are on the stack */
 #define H1_DISCARD (64u << 10)   /* unread body that is read on behalf of the next request */
@@ -38,6 +39,7 @@ struct h1_conf {
 	uint64_t head_timeout, body_timeout, send_timeout, keepalive_timeout;
 	uint64_t keepalive_requests;
 	uint8_t server_header;
+	struct lc_trust_conf trust;
 };
 
 /* Where a field lies, relative to the first byte of the head (or trailer section). */
@@ -111,8 +113,9 @@ struct h1 {
 	llhttp_t p;
 	struct lc_conn *c;
 	const struct h1_conf *conf;
-	struct lc_stream *st; /* NULL: no exchange, or done with it */
-	struct h1_x *x;       /* valid while st is */
+	const struct lc_trust *trust; /* NULL: nobody is believed */
+	struct lc_stream *st;         /* NULL: no exchange, or done with it */
+	struct h1_x *x;               /* valid while st is */
 	struct h1_part *part;
 	struct h1_scratch *sc; /* while parsing */
 	const char *base;      /* first byte of what is being collected; NULL: nothing */
@@ -131,7 +134,8 @@ struct h1 {
 	uint8_t client_keep; /* the client expects that */
 	uint8_t is_head, expect, chunked, no_body;
 	/* of the connection */
-	uint8_t timed; /* HEAD timer runs */
+	uint8_t trusted; /* lc_trust_apply()'s */
+	uint8_t timed;   /* HEAD timer runs */
 	uint8_t paused, drain, eof;
 };
 _Static_assert(sizeof(struct h1) <= 256, "an idle connection must stay small");

@@ -14,6 +14,7 @@
 #include "http1/http1.h"
 
 const struct lc_conn_api *h1_api;
+static const struct lc_config_api *h1_config;
 
 /* ---- directives ---- */
 
@@ -55,6 +56,7 @@ static const struct lc_directive rows[] = {
 	    "The response to this request on a connection closes it. `0`: no limit; `1` turns keep-alive off."),
     LC_FLAG(struct h1_conf, server_header, "server_header", WHERE, "on", "send a Server field",
 	    "Whether responses say `Server: licorne`, unless the application sets the field itself."),
+    LC_TRUST_ROWS(struct h1_conf, trust, WHERE),
 };
 
 /* ---- shared ---- */
@@ -141,6 +143,8 @@ h1_open(struct lc_conn *c, const void *conf, void **ret)
 		return -ENOMEM;
 	s->c = c;
 	s->conf = conf;
+	if (lc_trust_get(&s->conf->trust, &s->trust) < 0)
+		return -ENOMEM;
 	llhttp_init(&s->p, HTTP_REQUEST, &h1_settings);
 	s->p.data = s;
 	if (s->conf->send_timeout)
@@ -299,10 +303,17 @@ static const struct lc_proto proto = {
 };
 
 static int
+h1_check(const void *conf, struct lc_err *err)
+{
+	return lc_trust_check(&((const struct h1_conf *)conf)->trust, h1_config, err);
+}
+
+static int
 h1_load(const struct lc_host *host)
 {
 	h1_api = host->get("conn", 1, sizeof(*h1_api));
-	return h1_api ? 0 : -ENOSYS;
+	h1_config = host->get("config", 1, sizeof(*h1_config));
+	return h1_api && h1_config ? 0 : -ENOSYS;
 }
 
 static const struct lc_iface ifaces[] = {{.kind = LC_KIND_PROTOCOL, .version = LC_PROTO_VERSION, .ops = &proto}};
@@ -315,6 +326,7 @@ static const struct lc_module module = {
     .directives = rows,
     .ndirectives = sizeof(rows) / sizeof(rows[0]),
     .conf_size = sizeof(struct h1_conf),
+    .check = h1_check,
     .load = h1_load,
 };
 LC_MODULE_ENTRY(module)

@@ -147,6 +147,20 @@ moved(struct lc_str v, const char *from, const char *to)
 	return (struct lc_str){to + (v.p - from), v.n};
 }
 
+/* 0 or refused. */
+static int
+believe_proxy(struct h1 *s, struct lc_req *rq)
+{
+	const char *ignored = NULL;
+	int r = lc_trust_apply(s->trust, &s->trusted, rq, s->st, h1_api->stream_alloc, &ignored);
+
+	if (ignored)
+		h1_api->log(s->c, LC_LOG_DEBUG, "ignored, from a trusted proxy: %s", ignored);
+	if (r == LC_TRUST_CONTRADICTION)
+		return h1_refuse(s, 400, "fields of a trusted proxy contradict each other");
+	return r < 0 ? h1_refuse(s, 503, "no memory for the request") : 0;
+}
+
 int
 h1_request(struct h1 *s)
 {
@@ -222,6 +236,8 @@ h1_request(struct h1 *s)
 	rq->fields = fields;
 	rq->nfields = sc->n;
 	rq->length = length;
+	if (s->trust && believe_proxy(s, rq))
+		return HPE_USER;
 	if (h1_api->stream_head(s->st, length == 0) < 0)
 		return h1_refuse(s, 503, "no memory for the request");
 	return 0;

@@ -196,8 +196,30 @@ def test_options_that_are_refused(args: list[str], word: str) -> None:
     assert word in refused(*args)
 
 
-def test_forwarded_allow_ips_is_refused() -> None:
-    assert "FORWARDED_ALLOW_IPS" in refused(env={"FORWARDED_ALLOW_IPS": "*"})
+def test_forwarded_allow_ips() -> None:
+    """From the command line, else the environment, else this machine; empty is nobody."""
+
+    def line(*args: str, env: dict[str, str] | None = None) -> str:
+        return "".join(found[1] for found in re.finditer(r"set_real_ip_from (.*);", dump(*args, env=env)))
+
+    assert line() == "127.0.0.1 ::1 unix:"
+    assert (
+        line(env={"FORWARDED_ALLOW_IPS": "10.0.0.0/8, 2001:db8::/32,192.0.2.1"}) == "10.0.0.0/8 2001:db8::/32 192.0.2.1"
+    )
+    assert line("--forwarded-allow-ips", "*", env={"FORWARDED_ALLOW_IPS": "10.0.0.0/8"}) == "*"
+    assert line(env={"FORWARDED_ALLOW_IPS": ""}) == ""
+    assert 'FORWARDED_ALLOW_IPS: "proxy" is no address' in refused(env={"FORWARDED_ALLOW_IPS": "proxy"})
+    assert '--forwarded-allow-ips: "10.0.0.1/8" has bits' in refused("--forwarded-allow-ips", "::1,10.0.0.1/8")
+
+
+def test_a_proxy_on_this_machine_is_believed(start: Start) -> None:
+    server = launch(start, "--bind", "127.0.0.1:0")
+    with server.client() as c:
+        says = ("X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https")
+        facts = json.loads(c.request("/environ", headers=says).body)["environ"]
+        assert facts["REMOTE_ADDR"] == "192.0.2.7"
+        assert facts["wsgi.url_scheme"] == "https"
+    until(lambda: "192.0.2.7 - - [" in server.stdout.read_text(), "the access log")
 
 
 def test_no_application_named() -> None:

@@ -9,6 +9,7 @@
 #include <licorne/proto.h>
 #include <licorne/stream.h>
 #include <licorne/tokens.h>
+#include <licorne/transport.h>
 #include <licorne/worker.h>
 
 #include <stdio.h>
@@ -102,6 +103,9 @@ main(void)
 	MEMBER(lc_module, load);
 
 	/* stream.h */
+	STRUCT(lc_fact);
+	MEMBER(lc_fact, name);
+	MEMBER(lc_fact, value);
 	STRUCT(lc_req);
 	MEMBER(lc_req, size);
 	MEMBER(lc_req, version);
@@ -123,6 +127,9 @@ main(void)
 	MEMBER(lc_req, listener);
 	MEMBER(lc_req, pad2);
 	MEMBER(lc_req, protocol);
+	MEMBER(lc_req, facts);
+	MEMBER(lc_req, nfacts);
+	MEMBER(lc_req, pad3);
 	STRUCT(lc_head);
 	MEMBER(lc_head, size);
 	MEMBER(lc_head, status);
@@ -249,6 +256,41 @@ main(void)
 	MEMBER(lc_handler, writable);
 	MEMBER(lc_handler, abort);
 	MEMBER(lc_handler, close);
+
+	/* transport.h */
+	STRUCT(lc_tr_listener);
+	MEMBER(lc_tr_listener, size);
+	MEMBER(lc_tr_listener, index);
+	MEMBER(lc_tr_listener, address);
+	MEMBER(lc_tr_listener, alpn);
+	STRUCT(lc_transport);
+	MEMBER(lc_transport, size);
+	MEMBER(lc_transport, flags);
+	MEMBER(lc_transport, name);
+	MEMBER(lc_transport, header_max);
+	MEMBER(lc_transport, pad);
+	MEMBER(lc_transport, wanted);
+	MEMBER(lc_transport, listen);
+	MEMBER(lc_transport, unlisten);
+	MEMBER(lc_transport, open);
+	MEMBER(lc_transport, close);
+	MEMBER(lc_transport, header);
+	MEMBER(lc_transport, input);
+	MEMBER(lc_transport, output);
+	MEMBER(lc_transport, shutdown);
+	MEMBER(lc_transport, idle);
+	MEMBER(lc_transport, timeout);
+	STRUCT(lc_transport_api);
+	MEMBER(lc_transport_api, size);
+	MEMBER(lc_transport_api, pad);
+	MEMBER(lc_transport_api, raw);
+	MEMBER(lc_transport_api, established);
+	MEMBER(lc_transport_api, timer);
+	MEMBER(lc_transport_api, peer);
+	MEMBER(lc_transport_api, set_peer);
+	MEMBER(lc_transport_api, set_local);
+	MEMBER(lc_transport_api, fact);
+	MEMBER(lc_transport_api, log);
 
 	/* tokens.h */
 	LC_TOKEN_LIST(TOKEN)

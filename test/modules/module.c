@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <licorne/module.h>
+#include <licorne/transport.h>
 #include <licorne/worker.h>
 
 #ifndef NAME
@@ -73,9 +74,43 @@ static const struct lc_worker ops = {
 #endif
 };
 
+#if defined(V_TR_LASTING) || defined(V_TR_PROLOGUE) || defined(V_TR_HEADER)
+static int
+tr_open(struct lc_conn *c, void *inst, void **t)
+{
+	return 0;
+}
+
+static void
+tr_close(void *t)
+{
+}
+
+static int __attribute__((unused)) tr_header(void *t, const uint8_t *p, size_t n, size_t *used)
+{
+	return LC_TR_GO;
+}
+
+static const struct lc_transport tr_ops = {
+    .size = sizeof(struct lc_transport),
+    .name = NAME,
+    .open = tr_open,
+    .close = tr_close,
+#if defined(V_TR_PROLOGUE)
+    .header_max = 16,
+#elif defined(V_TR_HEADER)
+    .header_max = LC_TR_HEADER_MAX + 1,
+    .header = tr_header,
+#endif
+};
+#define V_TRANSPORT
+#endif
+
 static const struct lc_iface ifaces[] = {{
 #ifdef V_IFACE_KIND
     .kind = 77,
+#elif defined(V_TRANSPORT)
+    .kind = LC_KIND_TRANSPORT,
 #else
     .kind = LC_KIND_WORKER,
 #endif
@@ -84,7 +119,11 @@ static const struct lc_iface ifaces[] = {{
 #else
     .version = LC_WORKER_VERSION,
 #endif
+#ifdef V_TRANSPORT
+    .ops = &tr_ops,
+#else
     .ops = &ops,
+#endif
 }};
 
 #ifdef V_MISSING_SYMBOL

@@ -91,6 +91,10 @@ test_refusals(void **state)
 	     "module \"t_iface_version\" 1.2 (@/t_iface_version.so) offers worker interface version 99; " OURS
 	     " speaks version 1: rebuild it"},
 	    {"t_ops_lack", -EINVAL, WRONG("t_ops_lack") "its worker interface has no \"request\""},
+	    {"t_tr_lasting", -EINVAL, WRONG("t_tr_lasting") "its transport interface has no \"input\""},
+	    {"t_tr_prologue", -EINVAL, WRONG("t_tr_prologue") "its transport interface has no \"header\""},
+	    {"t_tr_header", -EINVAL,
+	     WRONG("t_tr_header") "its transport interface has no \"header_max of at most 8192\""},
 	    {"t_row_outside", -EINVAL,
 	     WRONG(
 		 "t_row_outside") "directive \"good_word\" lies outside its struct (offset 32, 8 bytes, struct of 32)"},
@@ -257,7 +261,7 @@ test_scan(void **state)
 	assert_int_equal(good, 1);
 	assert_int_equal(bad, 0);
 	assert_null(lc_mod_find("t_good")); /* nothing stays here */
-	names = lc_mod_installed(LC_KIND_TRANSPORT);
+	names = lc_mod_installed(LC_KIND_LOG_SINK);
 	assert_non_null(names);
 	assert_null(names[0]);
 	free(names);

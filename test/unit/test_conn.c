@@ -8,6 +8,9 @@
  *
  * "file:SIZE:LENGTH" is answered with LENGTH bytes of a file that has SIZE of them; sendfile() and pread() are ours, so
  * that they can fail.
+ *
+ * And all of it once more through a lasting transport (test/transport/xor.c), whose input comes in records that the
+ * reads do not fit to.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,6 +34,8 @@
 #include "module/loader.h"
 #include "net/conn.h"
 
+#include "../transport/xor.h"
+
 /* server.c registers host tables; nobody asks for them here */
 void
 lc_host_register(const char *name, uint32_t version, const void *table, size_t size)
@@ -39,6 +44,27 @@ lc_host_register(const char *name, uint32_t version, const void *table, size_t s
 	(void)version;
 	(void)table;
 	(void)size;
+}
+
+static const struct lc_transport *xor_ops; /* NULL: plain */
+static int transported;
+
+static const void *
+host_get(const char *name, uint32_t version, size_t min_size)
+{
+	return strcmp(name, "transport") || version != 1 || min_size > sizeof(lc_transport_table) ? NULL
+												  : &lc_transport_table;
+}
+
+static int
+set_up(void **state)
+{
+	static const struct lc_host host = {.size = sizeof(host), .get = host_get};
+	const struct lc_module *m = lc_module_query(&host);
+
+	(void)state;
+	xor_ops = m->ifaces[0].ops;
+	return m->load(&host);
 }
 
 /* ---- the line protocol: one stream at a time ---- */
@@ -432,36 +458,51 @@ struct client {
 	size_t got_n;
 	int lazy;          /* reads only once the worker has had to wait for room */
 	size_t stop_after; /* stop reading and close after that many bytes; 0: read to the end */
+	int cut;           /* the end is not in order: no farewell comes */
 };
 
 static void *
 client_run(void *arg)
 {
 	struct client *c = arg;
+	struct xor_end e = {.fd = c->fd, .key = 0x5a, .plain = !transported};
 	size_t cap = 1 << 22;
 	ssize_t n;
+	char yes[2];
 
-	assert_int_equal(write(c->fd, c->send, c->send_n), (ssize_t)c->send_n);
+	assert_int_equal(xor_hello(&e, ""), 0);
+	assert_int_equal(xor_write(&e, c->send, c->send_n, 3), (ssize_t)c->send_n);
 	char piece[997];
 	memset(piece, 1, sizeof(piece));
 	while (c->body) {
 		size_t k = c->body < sizeof(piece) ? c->body : sizeof(piece);
-		n = write(c->fd, piece, k);
+		n = xor_write(&e, piece, k, 16384);
 		assert_true(n > 0);
 		c->body -= (uint64_t)n;
 	}
 	while (c->lazy && !__atomic_load_n(&waits, __ATOMIC_RELAXED))
 		sched_yield();
 	c->got = malloc(cap);
-	if (!c->stop_after)
+	if (!c->stop_after && transported)
+		assert_int_equal(xor_write(&e, "", 0, 1), 0);
+	else if (!c->stop_after)
 		shutdown(c->fd, SHUT_WR);
+	if (transported) {
+		n = recv(c->fd, yes, 2, MSG_WAITALL);
+		assert_true(n == 2 || c->cut);
+		assert_true(n != 2 || memcmp(yes, "Y", 2) == 0);
+	}
 	if (c->stop_after) /* no more than that even if the server writes on while we read */
 		cap = c->stop_after;
-	while ((n = read(c->fd, c->got + c->got_n, cap - c->got_n)) > 0) {
+	while ((n = xor_read(&e, c->got + c->got_n, cap - c->got_n)) > 0) {
 		c->got_n += (size_t)n;
 		if (c->stop_after && c->got_n >= c->stop_after)
 			break;
 	}
+	if (transported && !c->stop_after)
+		assert_int_equal(e.over, !c->cut); /* the farewell came before the end */
+	if (e.over)
+		assert_int_equal(read(c->fd, yes, 1), 0);
 	close(c->fd);
 	return NULL;
 }
@@ -480,6 +521,9 @@ serve(struct client *c, int threads)
 {
 	static struct lc_worker wk;
 	static struct lc_lproto lp = {.proto = &lines_proto};
+	static const char *const alpn[] = {NULL};
+	static const struct xor_conf xconf = {.timeout = 5000};
+	struct lc_ltrans lt = {.ops = xor_ops};
 	struct lc_lsn lsn = {.nprotos = 1, .protos = &lp, .ev = {.fd = -1}};
 	int sv[2];
 	pthread_t ct, wt[2];
@@ -499,6 +543,12 @@ serve(struct client *c, int threads)
 	S->max_conns = 10;
 	S->processes = 1;
 	lsn.srv = S;
+	if (transported) {
+		lsn.info = (struct lc_tr_listener){.size = sizeof(lsn.info), .alpn = alpn};
+		assert_int_equal(xor_ops->listen(&lsn.info, &xconf, &lt.inst, NULL, 0), 0);
+		lsn.trans = &lt;
+		lsn.ntrans = 1;
+	}
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
 	c->fd = sv[0];
 	struct sockaddr sa = {.sa_family = AF_UNIX};
@@ -520,13 +570,17 @@ serve(struct client *c, int threads)
 	assert_int_equal(files_open, 0);
 	lc_srv_done(S);
 	free(S);
+	if (transported)
+		xor_ops->unlisten(lt.inst);
 }
 
 static void
 both_ways(void (*fn)(int threads))
 {
-	fn(0);
-	fn(1);
+	for (transported = 0; transported < 2; transported++) {
+		fn(0);
+		fn(1);
+	}
 }
 
 static void
@@ -619,7 +673,7 @@ file_small(int threads)
 static void
 file_cut(int threads)
 {
-	struct client c = {.send = "file:100007:200000\nb\n"};
+	struct client c = {.send = "file:100007:200000\nb\n", .cut = 1};
 
 	c.send_n = strlen(c.send);
 	serve(&c, threads);
@@ -739,5 +793,5 @@ main(void)
 	    cmocka_unit_test(test_fairness),
 	};
 	signal(SIGPIPE, SIG_IGN); /* as a worker process does: sendfile() knows no MSG_NOSIGNAL */
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -220,6 +220,7 @@ static int
 set_server_by_host(struct lcpy_view *t, const struct lc_req *req)
 {
 	struct lc_str h = req->authority, port = {NULL, 0};
+	int https = req->scheme.n ? req->scheme.n == 5 : req->flags & LC_R_TLS;
 
 	t->local_port = 0;
 	for (size_t i = h.n; i-- > 0 && h.p[i] != ']';) {
@@ -232,7 +233,7 @@ set_server_by_host(struct lcpy_view *t, const struct lc_req *req)
 	if (!h.n)
 		h = (struct lc_str){"localhost", 9};
 	if (!port.n)
-		port = req->flags & LC_R_TLS ? (struct lc_str){"443", 3} : (struct lc_str){"80", 2};
+		port = https ? (struct lc_str){"443", 3} : (struct lc_str){"80", 2};
 	if (set_str(t, F_SERVER_NAME, h.p, h.n) < 0)
 		return -1;
 	return set_str(t, F_SERVER_PORT, port.p, port.n);

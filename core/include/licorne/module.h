@@ -10,10 +10,10 @@
 #include "config.h"
 
 /* lc_iface.kind */
-#define LC_KIND_TRANSPORT 1u
-#define LC_KIND_PROTOCOL 2u /* ops: struct lc_proto, version LC_PROTO_VERSION */
-#define LC_KIND_WORKER 3u   /* ops: struct lc_worker, version LC_WORKER_VERSION */
-#define LC_KIND_HANDLER 4u  /* ops: struct lc_handler, version LC_HANDLER_VERSION */
+#define LC_KIND_TRANSPORT 1u /* ops: struct lc_transport, version LC_TRANSPORT_VERSION */
+#define LC_KIND_PROTOCOL 2u  /* ops: struct lc_proto, version LC_PROTO_VERSION */
+#define LC_KIND_WORKER 3u    /* ops: struct lc_worker, version LC_WORKER_VERSION */
+#define LC_KIND_HANDLER 4u   /* ops: struct lc_handler, version LC_HANDLER_VERSION */
 #define LC_KIND_LOG_SINK 5u
 
 struct lc_iface {
@@ -26,7 +26,7 @@ struct lc_host {
 	uint32_t size;
 	uint16_t abi_major, abi_minor;
 	const char *version;
-	/* "conn", "stream", "worker", "config"; min_size is the caller's sizeof of the table. */
+	/* "conn", "stream", "worker", "transport", "config"; min_size is the caller's sizeof of the table. */
 	const void *(*get)(const char *name, uint32_t version, size_t min_size);
 };
 

@@ -13,10 +13,15 @@
 #include "abi.h"
 
 /* lc_req.flags */
-#define LC_R_TLS 1u          /* came over an encrypted transport */
+#define LC_R_TLS 1u          /* came over an encrypted transport; the scheme may be https without it: a proxy says so */
 #define LC_R_BODY 8u         /* a body is to come or has come (length != 0) */
 #define LC_R_EXPECT 16u      /* client waits for 100 (Continue); the core sends it at the first read() */
 #define LC_R_TRAILERS_OK 32u /* client said TE: trailers */
+
+/* Something that a transport knows of the connection: a cipher, the subject of a client's certificate. */
+struct lc_fact {
+	struct lc_str name, value;
+};
 
 /*
  * The request.  Filled by the protocol before request() is called, immutable after it; every pointer lives
@@ -38,7 +43,10 @@ struct lc_req {
 	uint16_t peer_port, local_port;
 	uint32_t listener; /* number of the listener within the pool */
 	uint32_t pad2;
-	struct lc_str protocol; /* "HTTP/1.1": what SERVER_PROTOCOL and access logs say; from the protocol */
+	struct lc_str protocol;      /* "HTTP/1.1": what SERVER_PROTOCOL and access logs say; from the protocol */
+	const struct lc_fact *facts; /* by the connection's transports, in the order in which they were said */
+	uint32_t nfacts;
+	uint32_t pad3;
 };
 
 /*
