@@ -226,7 +226,7 @@ store(struct lc__load *ld, struct lc__blk *b, uint32_t s, const struct lc_direct
 	struct lc__org *org = &v->org[row - ld->conf->sets[s].rows];
 	char why[512];
 
-	if (org->from == LC__HERE && row->type != LC_T_LIST && row->type != LC_T_PAIRS) {
+	if (org->from == LC__HERE && row->type != LC_T_LIST && row->type != LC_T_PAIRS && row->type != LC_T_LINES) {
 		lc_err_add(ld->err, st->file, st->line, "\"%s\" is set twice, expected once; first at %s:%u", row->name,
 			   lc__shown(ld, org->file), org->line);
 		return;

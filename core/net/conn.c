@@ -20,7 +20,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "log/access.h"
 #include "log/log.h"
 
 #define LC_FLUSH_BYTES (16u << 10)
@@ -144,7 +143,7 @@ lc_conn_new(struct lc_lsn *lsn, int fd, const void *sa, uint32_t len)
 		return;
 	}
 	srv->nconns++;
-	srv->accepted++;
+	c->serial = ++srv->accepted;
 	conns_append(srv, c);
 	if (lsn->nprotos == 1) {
 		if (open_proto(c, &lsn->protos[0]) != LC_OK)
@@ -175,6 +174,7 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 		if (s->proto_ref) {
 			c->proto->detach(c->sess, s->ps);
 			s->proto_ref = 0;
+			s->put_out = c->put_out - s->put_out;
 		}
 		lc_chain_remove(s);
 		s->ev = ev;
@@ -190,7 +190,8 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 		if (s->worker_ref) {
 			lc_stream_orphan(srv, s);
 		} else if (!s->posted) {
-			lc_access_log(s->requested ? srv->access : NULL, s, srv->loop.now);
+			if (s->requested && srv->access)
+				lc_account(srv, s);
 			lc_stream_free(&srv->streams, s);
 		}
 	}
@@ -378,8 +379,10 @@ lc_conn_pull(struct lc_conn *c)
 	}
 	c->flags &= ~LC_C_WANT_WRITE;
 	int first = !v->n;
+	uint64_t before = v->bytes;
 	if (c->proto->pull(c->sess, v) == LC_CONN_DEAD)
 		goto broken;
+	c->put_out += v->bytes - before;
 	if (first && v->n)
 		v->first_tick = lc_ticks();
 	if (v->limit)

@@ -61,6 +61,9 @@ struct lc_conn {
 	uint32_t lingered, reason; /* reason: LC_RSN_* for streams that a flushing close ends */
 	uint16_t port, peer_n;
 	char peer[48];
+	uint64_t serial;  /* among those that this process has accepted, from 1 */
+	uint64_t streams; /* opened so far */
+	uint64_t put_out; /* bytes that the protocol has put out */
 };
 
 static inline struct lc_srv *
@@ -83,6 +86,9 @@ void lc_conn_write_timer(struct lc_timer *);
 int lc_deliver(struct lc_conn *, struct lc_stream *);
 void lc_stream_orphan(struct lc_srv *, struct lc_stream *);
 void lc_deliver_posted(struct lc_post *);
+
+/* account.c: the access log's record of a stream that is over. */
+void lc_account(struct lc_srv *, const struct lc_stream *);
 
 /* send.c */
 int lc_send_flush(struct lc_conn *);   /* the outv; 0, or -errno: connection is broken */

@@ -52,6 +52,13 @@ main(void)
 	STRUCT(lc_enum);
 	MEMBER(lc_enum, name);
 	MEMBER(lc_enum, value);
+	STRUCT(lc_lines);
+	MEMBER(lc_lines, min);
+	MEMBER(lc_lines, max);
+	MEMBER(lc_lines, path);
+	MEMBER(lc_lines, pad);
+	MEMBER(lc_lines, words);
+	MEMBER(lc_lines, check);
 	STRUCT(lc_directive);
 	MEMBER(lc_directive, name);
 	MEMBER(lc_directive, type);
