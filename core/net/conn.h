@@ -87,8 +87,9 @@ int lc_deliver(struct lc_conn *, struct lc_stream *);
 void lc_stream_orphan(struct lc_srv *, struct lc_stream *);
 void lc_deliver_posted(struct lc_post *);
 
-/* account.c: the access log's record of a stream that is over. */
+/* account.c: the access log's record of a stream that is over, and of a request that never was one. */
 void lc_account(struct lc_srv *, const struct lc_stream *);
+void lc_account_refused(struct lc_conn *, struct lc_stream *, uint32_t status, const struct lc_req *);
 
 /* send.c */
 int lc_send_flush(struct lc_conn *);   /* the outv; 0, or -errno: connection is broken */

@@ -192,4 +192,5 @@ const struct lc_conn_api lc_conn_table = {
     .date = cx_date,
     .draining = cx_draining,
     .log = cx_log,
+    .refused = lc_account_refused,
 };

@@ -76,6 +76,7 @@ struct lc_stream {
 	struct lc_post post;     /* first use by another thread: net's function */
 	uint32_t ev;
 	uint8_t inready, proto_ref, worker_ref, requested;
+	uint16_t refused;       /* status with which the protocol answered in the worker's place, 0: it has not */
 	uint64_t started;       /* ns */
 	uint64_t sent;          /* body bytes taken by the protocol */
 	uint64_t received;      /* body bytes given by it */

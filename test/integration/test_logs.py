@@ -96,6 +96,32 @@ def test_hostile_requests(start: Start, tmp_path: Path) -> None:
     assert {f'a{chr(b)}b"\\' for b in range(128, 256)} <= agents
 
 
+def test_what_was_not_answered_has_a_line(start: Start, tmp_path: Path) -> None:
+    """Refusals with the status that the client saw, requests whose client went away with 499."""
+    log = tmp_path / "a.log"
+    main = "log_format f '$status \"$request\" $request_completion'; limit_request_line 100; limit_request_body 10;"
+    server = start(config(pool(inside=f"access_log {log} f;"), main=main))
+    with server.client() as c:
+        assert raw(c, b"GET /a HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    with server.client() as c:
+        assert raw(c, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").startswith(b"HTTP/1.1 400 ")
+    with server.client() as c:
+        assert raw(c, b"GET /" + b"x" * 200).startswith(b"HTTP/1.1 414 ")
+    with server.client() as c:
+        assert raw(c, b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n").startswith(b"HTTP/1.1 413 ")
+    with server.client() as c:
+        head = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert raw(c, head + b"5\r\nhello\r\n9\r\n").startswith(b"HTTP/1.1 413 ")
+    with server.client() as c:
+        c.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    found = lines(log, 6)
+    assert found[0] == '400 "GET /a HTTP/1.1" -'
+    assert found[1] == '400 "-" -'
+    assert re.fullmatch(r'414 "GET /x+ -" -', found[2])
+    assert found[3] == '413 "POST /b HTTP/1.1" -'
+    assert sorted(found[4:]) == ['413 "POST /echo HTTP/1.1" -', '499 "POST /echo HTTP/1.1" -']
+
+
 def test_a_pipe_that_nobody_reads(start: Start, tmp_path: Path, worker: str) -> None:
     """Requests do not wait for a log: lines are dropped, counted, and the worker says so."""
     fifo = tmp_path / "fifo"

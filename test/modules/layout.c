@@ -203,6 +203,7 @@ main(void)
 	MEMBER(lc_conn_api, date);
 	MEMBER(lc_conn_api, draining);
 	MEMBER(lc_conn_api, log);
+	MEMBER(lc_conn_api, refused);
 
 	/* worker.h */
 	STRUCT(lc_worker_api);
