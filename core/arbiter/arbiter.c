@@ -380,7 +380,10 @@ on_signals(struct lc__arb *a)
 			if (!a->stopping)
 				resize(a, sig == SIGTTIN ? 1 : -1);
 			break;
-		default: /* HUP, USR1, USR2, WINCH */
+		case SIGUSR1:
+			lc__logs_reopen(a);
+			break;
+		default: /* HUP, USR2, WINCH */
 			lc_log(LC_LOG_WARN, "%s is not supported yet: nothing was done", lc__signal_name(sig, name));
 		}
 	}

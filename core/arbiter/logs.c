@@ -2,7 +2,8 @@
 /*
  * core/arbiter/logs.c - log files: the arbiter opens them, its children only write.
  *
- * All are opened to append, so that several processes share one, with mode 0644 less the umask.
+ * All are opened to append, so that several processes share one, with mode 0644 less the umask.  At SIGUSR1 each is
+ * opened anew by its path and the descriptors are sent to every worker; one that cannot be opened stays as it is.
  *
  * What is not a regular file must not block a worker, and O_NONBLOCK belongs to the open file, which may be somebody
  * else's terminal: files and FIFOs are opened with it, and our standard output anew, by way of /proc, where it is a
@@ -97,4 +98,53 @@ lc__error_log_open(struct lc__arb *a)
 	lc_log_plain(0);
 	lc_log_level(a->log_level);
 	return 0;
+}
+
+/* To all workers that have been told of the old one; others are told of the new one when they are configured. */
+static void
+send_fd(struct lc__arb *a, const struct lc__pool *pool, uint16_t type, uint32_t index, int fd)
+{
+	for (uint32_t i = 0; i < a->nprocs; i++) {
+		struct lc__proc *p = a->procs[i];
+		lcimsg_msg *m;
+		int r;
+
+		if (!p->chan || p->chan_eof || (pool && p->pool != pool) ||
+		    (p->state != LC_PS_STARTING && p->state != LC_PS_READY && p->state != LC_PS_DRAINING))
+			continue;
+		m = lcimsg_msg_new(type, 0);
+		if (pool)
+			lcimsg_put_u32(m, index);
+		lcimsg_put_fd(m, fd, LCIMSG_FD_DUP);
+		r = lcimsg_submit(p->chan, m);
+		if (r < 0)
+			lc_log(LC_LOG_WARN, "worker %s/%u (pid %ld) goes on with its old log files: %s", p->pool->name,
+			       p->index, (long)p->pid, strerror(-r));
+	}
+}
+
+void
+lc__logs_reopen(struct lc__arb *a)
+{
+	const struct lc_list *l = &a->main->error_log;
+	struct lc_conf_access log;
+	int fd;
+
+	if (l->n > 0 && strcmp(l->v[0], "stderr") != 0 && (fd = open_log(l->v[0], 0, LC_LOG_ERROR, "error_log")) >= 0) {
+		if (dup2(fd, 2) >= 0)
+			send_fd(a, NULL, LC_MSG_ERRORLOG, 0, fd);
+		close(fd);
+	}
+	for (uint32_t i = 0; i < a->npools; i++)
+		for (uint32_t k = 0; k < a->pools[i].naccess; k++) {
+			struct lc__pool *p = &a->pools[i];
+
+			if (!lc_conf_access_log(p->conf, k, &log) || !strcmp(log.path, "-") ||
+			    (fd = open_access(&log, LC_LOG_ERROR)) < 0)
+				continue;
+			send_fd(a, p, LC_MSG_ACCESSLOG, k, fd);
+			close(p->access_fd[k]);
+			p->access_fd[k] = fd;
+		}
+	lc_log(LC_LOG_NOTICE, "SIGUSR1: the log files were opened anew");
 }

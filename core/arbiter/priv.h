@@ -146,6 +146,7 @@ int lc__peer_configure(struct lc__arb *, struct lc__proc *);
 /* logs.c */
 int lc__logs_open(struct lc__pool *);
 int lc__error_log_open(struct lc__arb *);
+void lc__logs_reopen(struct lc__arb *);
 
 /* arbiter.c */
 int64_t lc__now_ms(void);

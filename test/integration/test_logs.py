@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from pathlib import Path
 
 from client import Client
 from conftest import Start
 from harness import config, pool, run, until
+from load import Load
 
 
 def lines(path: Path, count: int = 1) -> list[str]:
@@ -120,6 +122,56 @@ def test_what_was_not_answered_has_a_line(start: Start, tmp_path: Path) -> None:
     assert re.fullmatch(r'414 "GET /x+ -" -', found[2])
     assert found[3] == '413 "POST /b HTTP/1.1" -'
     assert sorted(found[4:]) == ['413 "POST /echo HTTP/1.1" -', '499 "POST /echo HTTP/1.1" -']
+
+
+def test_rotation_under_load(start: Start, tmp_path: Path) -> None:
+    """Rename and USR1, as logrotate does it, several times: every answer has its line, none twice, none torn."""
+    log, errors = tmp_path / "access.log", tmp_path / "error.log"
+    text = config(
+        pool(processes=2, inside=f"access_log {log} f;"),
+        main="log_format f 'begin $pid $connection $connection_requests end';",
+    )
+    server = start(text.replace("error_log stderr info;", f"error_log {errors} info;"), listeners=0, ready=0)
+    until(lambda: errors.exists() and errors.read_text().count("is ready") == 2, "two workers")
+    server.addresses = [errors.read_text().split("listening on ")[1].split()[0]]
+    server.check_descriptors = lambda: None  # type: ignore[method-assign]
+    with Load(server, clients=4) as load:
+        for turn in range(5):
+            log.rename(tmp_path / f"access.log.{turn}")
+            errors.rename(tmp_path / f"error.log.{turn}")
+            server.send_signal(signal.SIGUSR1)
+            until(log.exists, "the new access log")
+            load.go_on()
+            until(lambda: log.stat().st_size > 0, "lines in the new access log")
+    assert set(load.outcomes) <= {"answered", "ended"}, load.details
+    until(lambda: "SIGUSR1: the log files were opened anew" in errors.read_text(), "a line in the new error log")
+    assert server.workers()
+    server.stop()
+    files = [log, *sorted(tmp_path.glob("access.log.*"))]
+    assert len(files) == 6
+    found = [line for path in files for line in path.read_text().splitlines()]
+    assert all(path.read_bytes().endswith(b"\n") for path in files)
+    assert all(re.fullmatch(r"begin \d+ \d+ \d+ end", line) for line in found)
+    assert len(set(found)) == len(found) == load.answered()
+    assert "licorne ends" in errors.read_text(), "the last words are in the newest error log"
+
+
+def test_children_get_the_new_error_log(start: Start, tmp_path: Path) -> None:
+    """What an application prints to its standard error goes to the new file, too."""
+    errors = tmp_path / "error.log"
+    server = start(config(pool()).replace("error_log stderr info;", f"error_log {errors} info;"), listeners=0, ready=0)
+    until(lambda: errors.exists() and "is ready" in errors.read_text(), "a worker")
+    server.addresses = [errors.read_text().split("listening on ")[1].split()[0]]
+    server.check_descriptors = lambda: None  # type: ignore[method-assign]
+    errors.rename(tmp_path / "old")
+    server.send_signal(signal.SIGUSR1)
+    until(lambda: errors.exists() and "opened anew" in errors.read_text(), "the new error log")
+    (pid,) = server.workers()
+    until(lambda: os.path.samefile(f"/proc/{pid}/fd/2", errors), "the worker's descriptor 2")
+    with server.client() as c:
+        assert c.request("/fail").status == 500
+    until(lambda: "Trouble: raised before start_response" in errors.read_text(), "the traceback")
+    assert "Trouble" not in (tmp_path / "old").read_text()
 
 
 def test_a_pipe_that_nobody_reads(start: Start, tmp_path: Path, worker: str) -> None:
