@@ -22,6 +22,7 @@
 #include "arbiter/arbiter.h"
 #include "cli/cli.h"
 #include "config/conf.h"
+#include "log/format.h"
 #include "log/log.h"
 #include "module/loader.h"
 #include "net/server.h"
@@ -35,7 +36,7 @@
 #define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-[]*"
 
 struct run {
-	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log;
+	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log, *access_format;
 	unsigned nbinds;
 	char port_bind[32];
 	char *scheme;
@@ -44,7 +45,7 @@ struct run {
 
 static const char usage_line[] = "usage: licorne run MODULE:APP [--bind ADDR]... [--workers N|auto] [--threads N] "
 				 "[--worker NAME]\n"
-				 "                   [--access-log PATH|-|off] [-T]\n";
+				 "                   [--access-log PATH|-|off] [--access-log-format FORMAT] [-T]\n";
 
 static const char help[] =
     "\n"
@@ -54,6 +55,8 @@ static const char help[] =
     "  -t, --threads N    calls of the application at once in each worker\n"
     "  -k, --worker NAME  the worker module (the helper chooses)\n"
     "  --access-log PATH  where a line per request goes: a file, \"-\" the terminal, \"off\" (-)\n"
+    "  --access-log-format FORMAT\n"
+    "                     combined, common, json, or a text with $variables or %(atoms)s (combined)\n"
     "  -T                 print the configuration that this amounts to, and exit\n"
     "  -h, --help         print this and exit\n";
 
@@ -90,13 +93,15 @@ not_yet(const char *what, const char *instead)
 static int
 parse_options(struct run *r, int argc, char **argv)
 {
-	enum { ACCESS_LOG = 256, CERTFILE, KEYFILE, RELOAD };
+	enum { ACCESS_LOG = 256, ACCESS_FORMAT, CERTFILE, KEYFILE, RELOAD };
 	static const struct option longs[] = {
 	    {"bind", required_argument, NULL, 'b'},
 	    {"workers", required_argument, NULL, 'w'},
 	    {"threads", required_argument, NULL, 't'},
 	    {"worker", required_argument, NULL, 'k'},
 	    {"access-log", required_argument, NULL, ACCESS_LOG},
+	    {"access-log-format", required_argument, NULL, ACCESS_FORMAT},
+	    {"access-logformat", required_argument, NULL, ACCESS_FORMAT}, /* as others spell it */
 	    {"certfile", optional_argument, NULL, CERTFILE},
 	    {"keyfile", optional_argument, NULL, KEYFILE},
 	    {"reload", no_argument, NULL, RELOAD},
@@ -134,6 +139,9 @@ parse_options(struct run *r, int argc, char **argv)
 			break;
 		case ACCESS_LOG:
 			r->access_log = optarg;
+			break;
+		case ACCESS_FORMAT:
+			r->access_format = optarg;
 			break;
 		case CERTFILE:
 			return not_yet("--certfile",
@@ -179,6 +187,11 @@ defaults(struct run *r)
 	if (getenv("FORWARDED_ALLOW_IPS"))
 		return not_yet("FORWARDED_ALLOW_IPS",
 			       ": unset it; proxies' headers are passed to the application unchanged");
+	int json;
+	if (r->access_format && !lc_logfmt_builtin(r->access_format, &json) && !strpbrk(r->access_format, "$%"))
+		return wrong(
+		    "--access-log-format: \"%s\" is neither combined, common nor json, and has no variable in it",
+		    r->access_format);
 	env = getenv("PORT");
 	if (r->nbinds == 0 && env) {
 		if (!number(env, 0, 65535))
@@ -345,13 +358,23 @@ static int
 write_configuration(const struct run *r, char *const *protocols, const char *main_part, const char *pool_part,
 		    char **ret, size_t *ret_n)
 {
+	const char *format = r->access_format;
+	bool off = r->access_log && strcmp(r->access_log, "off") == 0;
+	int json;
+	bool own_format = format && !lc_logfmt_builtin(format, &json);
 	FILE *f = open_memstream(ret, ret_n);
 
 	if (!f)
 		return -ENOMEM;
 	for (int i = 0; protocols[i]; i++)
 		fprintf(f, "load_module %s;\n", protocols[i]);
-	fprintf(f, "%s\nerror_log stderr info;\n\npool app {\n", main_part);
+	fprintf(f, "%s\nerror_log stderr info;\n", main_part);
+	if (own_format) {
+		fputs("log_format run ", f);
+		put_word(f, r->access_format);
+		fputs(";\n", f);
+	}
+	fputs("\npool app {\n", f);
 	for (unsigned i = 0; i < r->nbinds; i++) {
 		fputs("    listen ", f);
 		if (r->binds[i][strspn(r->binds[i], PLAIN)])
@@ -362,6 +385,8 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 	}
 	fprintf(f, "    processes %s;\n    access_log ", r->workers);
 	put_word(f, r->access_log ? r->access_log : "-");
+	if (format && !off)
+		fprintf(f, " %s", own_format ? "run" : format);
 	fputs(";\n", f);
 	put_indented(f, pool_part);
 	fputs("}\n", f);
