@@ -136,8 +136,9 @@ lc_conn_new(struct lc_lsn *lsn, int fd, const void *sa, uint32_t len)
 	set_peer(c, sa, len);
 	int r = lc_ev_set(&srv->loop, &c->ev, EPOLLIN | EPOLLERR, 0);
 	if (r < 0) {
-		lc_log(LC_LOG_ERROR, "a connection from %.*s was dropped: epoll_ctl: %s", (int)c->peer_n, c->peer,
-		       strerror(-r));
+		if (lc_srv_may_log(srv))
+			lc_log(LC_LOG_ERROR, "a connection from %.*s was dropped: epoll_ctl: %s", (int)c->peer_n,
+			       c->peer, strerror(-r));
 		close(fd);
 		free(c);
 		return;
