@@ -178,20 +178,6 @@ lc_arb_check(const struct lc_arb_opts *o, int what)
 }
 
 static int
-open_log(const char *path, const char *what)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
-
-	if (fd < 0) {
-		int e = errno;
-
-		lc_log(LC_LOG_CRIT, "cannot open the %s %s: %s", what, path, strerror(e));
-		return -e;
-	}
-	return fd;
-}
-
-static int
 pools_init(struct lc__arb *a)
 {
 	const struct lc_block *top = lc_conf_main_block(a->conf), *b = NULL;
@@ -206,10 +192,9 @@ pools_init(struct lc__arb *a)
 	if (!a->pools)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < a->npools; i++)
-		a->pools[i].access_fd = a->pools[i].config_fd = -1;
+		a->pools[i].config_fd = -1;
 	for (uint32_t i = 0; (b = lc_conf_next(top, LC_C_POOL, b)); i++) {
 		struct lc__pool *p = &a->pools[i];
-		const char *log;
 		char *text;
 
 		p->block = b;
@@ -223,39 +208,9 @@ pools_init(struct lc__arb *a)
 			lc_log(LC_LOG_CRIT, "cannot pass the configuration on: %s", strerror(-p->config_fd));
 			return p->config_fd;
 		}
-		log = p->conf->access_log;
-		if (!log || strcmp(log, "off") == 0)
-			continue;
-		p->access_fd = strcmp(log, "-") == 0 ? fcntl(1, F_DUPFD_CLOEXEC, 4) : open_log(log, "access_log");
-		if (p->access_fd < 0)
+		if (lc__logs_open(p) < 0)
 			return -EIO;
 	}
-	return 0;
-}
-
-static int
-error_log_open(struct lc__arb *a)
-{
-	const struct lc_list *l = &a->main->error_log;
-	const char *path = l->n > 0 ? l->v[0] : "stderr";
-	int fd;
-
-	a->tty = -1;
-	a->log_level = l->n > 1 ? lc_log_level_parse(l->v[1]) : LC_LOG_NOTICE;
-	if (a->log_level < 0)
-		a->log_level = LC_LOG_NOTICE;
-	if (strcmp(path, "stderr") != 0) {
-		fd = open_log(path, "error_log");
-		if (fd < 0)
-			return fd;
-		a->tty = fcntl(2, F_DUPFD_CLOEXEC, 4);
-		if (dup2(fd, 2) < 0)
-			return -errno;
-		close(fd);
-		lc_log_mirror(a->tty);
-	}
-	lc_log_plain(0);
-	lc_log_level(a->log_level);
 	return 0;
 }
 
@@ -425,7 +380,10 @@ on_signals(struct lc__arb *a)
 			if (!a->stopping)
 				resize(a, sig == SIGTTIN ? 1 : -1);
 			break;
-		default: /* HUP, USR1, USR2, WINCH */
+		case SIGUSR1:
+			lc__logs_reopen(a);
+			break;
+		default: /* HUP, USR2, WINCH */
 			lc_log(LC_LOG_WARN, "%s is not supported yet: nothing was done", lc__signal_name(sig, name));
 		}
 	}
@@ -539,7 +497,7 @@ raise_fd_limit(const struct lc__arb *a)
 	struct rlimit rl;
 
 	for (uint32_t i = 0; i < a->npools; i++)
-		need += 2 * (rlim_t)a->pools[i].target + a->pools[i].nlisteners + 2;
+		need += 2 * (rlim_t)a->pools[i].target + a->pools[i].nlisteners + a->pools[i].naccess + 2;
 	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur >= need)
 		return;
 	if (rl.rlim_max < need)
@@ -562,8 +520,8 @@ arb_free(struct lc__arb *a)
 
 		if (p->config_fd >= 0)
 			close(p->config_fd);
-		if (p->access_fd >= 0)
-			close(p->access_fd);
+		for (uint32_t k = 0; k < p->naccess; k++)
+			close(p->access_fd[k]);
 		free(p->listeners);
 	}
 	free(a->pools);
@@ -595,7 +553,7 @@ lc_arb_main(const struct lc_arb_opts *opts)
 	a.main = lc_conf_get(a.conf, lc_conf_main_block(a.conf), &lc_core_main);
 	a.prefix = lc_conf_prefix(a.conf);
 	a.rnd = ((uint64_t)a.pid << 32 ^ (uint64_t)lc__now_ms()) | 1;
-	if (pools_init(&a) < 0 || lc__listen_open(&a) < 0 || error_log_open(&a) < 0 || pid_file_write(&a) < 0)
+	if (pools_init(&a) < 0 || lc__listen_open(&a) < 0 || lc__error_log_open(&a) < 0 || pid_file_write(&a) < 0)
 		goto out;
 	raise_fd_limit(&a);
 	r = loop_init(&a);

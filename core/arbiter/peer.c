@@ -17,7 +17,7 @@
 #include "arbiter/priv.h"
 #include "log/log.h"
 
-/* CONFIG, LISTEN..., ACCESSLOG, GO: all queued at once, in this order. */
+/* CONFIG, LISTEN..., ACCESSLOG..., GO: all queued at once, in this order. */
 int
 lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 {
@@ -41,8 +41,12 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 		lcimsg_put_fd(m, pool->listeners[i].fd, LCIMSG_FD_DUP);
 		r = lcimsg_submit(p->chan, m);
 	}
-	if (r >= 0 && pool->access_fd >= 0)
-		r = lcimsg_send(p->chan, LC_MSG_ACCESSLOG, 0, NULL, 0, &pool->access_fd, 1, LCIMSG_FD_DUP);
+	for (uint32_t i = 0; r >= 0 && i < pool->naccess; i++) {
+		m = lcimsg_msg_new(LC_MSG_ACCESSLOG, 0);
+		lcimsg_put_u32(m, i);
+		lcimsg_put_fd(m, pool->access_fd[i], LCIMSG_FD_DUP);
+		r = lcimsg_submit(p->chan, m);
+	}
 	if (r >= 0)
 		r = lcimsg_send(p->chan, LC_MSG_GO, 0, NULL, 0, NULL, 0, 0);
 	return r < 0 ? r : 0;

@@ -22,6 +22,7 @@
 #define LC__MSG_RATE 200     /* messages per second from one child */
 #define LC__MSG_BURST 1000   /* and at once: what its socket holds after the arbiter was stopped for a while */
 #define LC__PROCESSES 1024   /* per pool */
+#define LC__ACCESS_LOGS 8    /* per pool */
 
 struct lc__creds {
 	bool drop; /* we are root and shall not be */
@@ -46,7 +47,8 @@ struct lc__pool {
 	const char *name;
 	int config_fd; /* sealed text */
 	size_t config_n;
-	int access_fd; /* -1: off */
+	int access_fd[LC__ACCESS_LOGS];
+	uint32_t naccess;
 	struct lc__listener *listeners;
 	uint32_t nlisteners;
 	uint32_t target; /* how many processes there shall be */
@@ -140,6 +142,11 @@ uint32_t lc__respawn_delay(uint32_t failures, uint64_t min, uint64_t max, uint32
 void lc__peer_read(struct lc__arb *, struct lc__proc *, unsigned fills);
 void lc__peer_write(struct lc__arb *, struct lc__proc *);
 int lc__peer_configure(struct lc__arb *, struct lc__proc *);
+
+/* logs.c */
+int lc__logs_open(struct lc__pool *);
+int lc__error_log_open(struct lc__arb *);
+void lc__logs_reopen(struct lc__arb *);
 
 /* arbiter.c */
 int64_t lc__now_ms(void);

@@ -23,6 +23,7 @@
 #include "cli/cli.h"
 #include "config/cidr.h"
 #include "config/conf.h"
+#include "log/format.h"
 #include "log/log.h"
 #include "module/loader.h"
 #include "net/server.h"
@@ -36,7 +37,7 @@
 #define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-[]*"
 
 struct run {
-	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log;
+	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log, *access_format;
 	const char *allow_ips; /* as written; NULL: not at all */
 	char *proxies;         /* " WORD" for each */
 	unsigned nbinds;
@@ -47,7 +48,8 @@ struct run {
 
 static const char usage_line[] = "usage: licorne run MODULE:APP [--bind ADDR]... [--workers N|auto] [--threads N] "
 				 "[--worker NAME]\n"
-				 "                   [--access-log PATH|-|off] [--forwarded-allow-ips LIST] [-T]\n";
+				 "                   [--access-log PATH|-|off] [--access-log-format FORMAT]\n"
+				 "                   [--forwarded-allow-ips LIST] [-T]\n";
 
 static const char help[] =
     "\n"
@@ -57,6 +59,8 @@ static const char help[] =
     "  -t, --threads N    calls of the application at once in each worker\n"
     "  -k, --worker NAME  the worker module (the helper chooses)\n"
     "  --access-log PATH  where a line per request goes: a file, \"-\" the terminal, \"off\" (-)\n"
+    "  --access-log-format FORMAT\n"
+    "                     combined, common, json, or a text with $variables or %(atoms)s (combined)\n"
     "  --forwarded-allow-ips LIST\n"
     "                     proxies whose X-Forwarded-For and -Proto are believed: addresses and networks with \",\"\n"
     "                     between, unix:, or \"*\" ($FORWARDED_ALLOW_IPS, or 127.0.0.1,::1,unix:)\n"
@@ -96,7 +100,7 @@ not_yet(const char *what, const char *instead)
 static int
 parse_options(struct run *r, int argc, char **argv)
 {
-	enum { ACCESS_LOG = 256, CERTFILE, KEYFILE, RELOAD, ALLOW_IPS };
+	enum { ACCESS_LOG = 256, ACCESS_FORMAT, CERTFILE, KEYFILE, RELOAD, ALLOW_IPS };
 	static const struct option longs[] = {
 	    {"bind", required_argument, NULL, 'b'},
 	    {"workers", required_argument, NULL, 'w'},
@@ -104,6 +108,8 @@ parse_options(struct run *r, int argc, char **argv)
 	    {"worker", required_argument, NULL, 'k'},
 	    {"access-log", required_argument, NULL, ACCESS_LOG},
 	    {"forwarded-allow-ips", required_argument, NULL, ALLOW_IPS},
+	    {"access-log-format", required_argument, NULL, ACCESS_FORMAT},
+	    {"access-logformat", required_argument, NULL, ACCESS_FORMAT}, /* as others spell it */
 	    {"certfile", optional_argument, NULL, CERTFILE},
 	    {"keyfile", optional_argument, NULL, KEYFILE},
 	    {"reload", no_argument, NULL, RELOAD},
@@ -144,6 +150,9 @@ parse_options(struct run *r, int argc, char **argv)
 			break;
 		case ALLOW_IPS:
 			r->allow_ips = optarg;
+			break;
+		case ACCESS_FORMAT:
+			r->access_format = optarg;
 			break;
 		case CERTFILE:
 			return not_yet("--certfile",
@@ -225,6 +234,11 @@ defaults(struct run *r)
 
 	if (status)
 		return status;
+	int json;
+	if (r->access_format && !lc_logfmt_builtin(r->access_format, &json) && !strpbrk(r->access_format, "$%"))
+		return wrong(
+		    "--access-log-format: \"%s\" is neither combined, common nor json, and has no variable in it",
+		    r->access_format);
 	env = getenv("PORT");
 	if (r->nbinds == 0 && env) {
 		if (!number(env, 0, 65535))
@@ -391,13 +405,23 @@ static int
 write_configuration(const struct run *r, char *const *protocols, const char *main_part, const char *pool_part,
 		    char **ret, size_t *ret_n)
 {
+	const char *format = r->access_format;
+	bool off = r->access_log && strcmp(r->access_log, "off") == 0;
+	int json;
+	bool own_format = format && !lc_logfmt_builtin(format, &json);
 	FILE *f = open_memstream(ret, ret_n);
 
 	if (!f)
 		return -ENOMEM;
 	for (int i = 0; protocols[i]; i++)
 		fprintf(f, "load_module %s;\n", protocols[i]);
-	fprintf(f, "%s\nerror_log stderr info;\n\npool app {\n", main_part);
+	fprintf(f, "%s\nerror_log stderr info;\n", main_part);
+	if (own_format) {
+		fputs("log_format run ", f);
+		put_word(f, r->access_format);
+		fputs(";\n", f);
+	}
+	fputs("\npool app {\n", f);
 	for (unsigned i = 0; i < r->nbinds; i++) {
 		fputs("    listen ", f);
 		if (r->binds[i][strspn(r->binds[i], PLAIN)])
@@ -410,6 +434,8 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 		fprintf(f, "    set_real_ip_from%s;\n", r->proxies);
 	fprintf(f, "    processes %s;\n    access_log ", r->workers);
 	put_word(f, r->access_log ? r->access_log : "-");
+	if (format && !off)
+		fprintf(f, " %s", own_format ? "run" : format);
 	fputs(";\n", f);
 	put_indented(f, pool_part);
 	fputs("}\n", f);

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "log/distance.h"
+
 #define PLACES 5u
 static const struct {
 	uint32_t kind;
@@ -125,37 +127,6 @@ row_find(const struct lc__set *set, const char *name)
 	return NULL;
 }
 
-/* Edit distance with transpositions; more than max: max + 1. */
-static unsigned
-distance(const char *a, const char *b, unsigned max)
-{
-	unsigned rows[3][66], *pp = rows[0], *p = rows[1], *c = rows[2];
-	size_t na = strlen(a), nb = strlen(b);
-
-	if (na > 64 || nb > 64 || (na > nb ? na - nb : nb - na) > max)
-		return max + 1;
-	for (size_t j = 0; j <= nb; j++)
-		pp[j] = p[j] = (unsigned)j;
-	for (size_t i = 1; i <= na; i++) {
-		c[0] = (unsigned)i;
-		for (size_t j = 1; j <= nb; j++) {
-			unsigned v = p[j - 1] + (a[i - 1] != b[j - 1]);
-			if (p[j] + 1 < v)
-				v = p[j] + 1;
-			if (c[j - 1] + 1 < v)
-				v = c[j - 1] + 1;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && pp[j - 2] + 1 < v)
-				v = pp[j - 2] + 1;
-			c[j] = v;
-		}
-		unsigned *t = pp;
-		pp = p;
-		p = c;
-		c = t;
-	}
-	return p[nb] > max ? max + 1 : p[nb];
-}
-
 struct nearest {
 	const char *word, *name;
 	unsigned best;
@@ -164,7 +135,7 @@ struct nearest {
 static void
 nearest_try(struct nearest *n, const char *name)
 {
-	unsigned d = distance(n->word, name, n->best);
+	unsigned d = lc_distance(n->word, strlen(n->word), name, n->best);
 
 	if (d < n->best) {
 		n->best = d;
@@ -255,7 +226,7 @@ store(struct lc__load *ld, struct lc__blk *b, uint32_t s, const struct lc_direct
 	struct lc__org *org = &v->org[row - ld->conf->sets[s].rows];
 	char why[512];
 
-	if (org->from == LC__HERE && row->type != LC_T_LIST && row->type != LC_T_PAIRS) {
+	if (org->from == LC__HERE && row->type != LC_T_LIST && row->type != LC_T_PAIRS && row->type != LC_T_LINES) {
 		lc_err_add(ld->err, st->file, st->line, "\"%s\" is set twice, expected once; first at %s:%u", row->name,
 			   lc__shown(ld, org->file), org->line);
 		return;

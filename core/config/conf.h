@@ -95,14 +95,24 @@ struct lc_conf_main {
 	struct lc_list error_log; /* absolute path or "stderr", [level]; n = 0 never: "stderr notice" */
 	uint64_t startup_timeout, heartbeat_timeout, graceful_timeout; /* ms; 30 s graceful as gunicorn's */
 	uint64_t backlog;
+	struct lc_list log_format; /* lines: name, [escape=...], text ... */
 };
 struct lc_conf_pool {
 	const char *processes;         /* "auto" or a number, 1..1024 */
 	struct lc_msec2 respawn_delay; /* ms */
 	uint64_t worker_connections;   /* per process */
 	struct lc_list protocols;      /* module names in ALPN order; n = 0: all loaded, in load order */
-	const char *access_log;        /* absolute path, "-" (standard output) or "off" */
+	struct lc_list access_log;     /* lines: absolute path, "-" (standard output) or "off"; [format] */
 };
+/* One access log of a pool. */
+struct lc_conf_access {
+	const char *path; /* absolute, or "-" */
+	const char *format;
+};
+/* Number `i`, from 0: 1; 0: there are no more. */
+int lc_conf_access_log(const struct lc_conf_pool *, uint32_t i, struct lc_conf_access *ret);
+/* The text of a format, built-in or defined, malloc()ed, for lc_logfmt_parse(); 0, -ENOENT or -ENOMEM. */
+int lc_conf_log_format(const struct lc_conf_main *, const char *name, char **ret_text, int *ret_json);
 struct lc_conf_listen {
 	uint64_t mode;            /* UNIX socket: permission bits, octal in the text; 0660 */
 	const char *user, *group; /* UNIX socket: owner; NULL: ours */

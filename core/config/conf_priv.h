@@ -171,6 +171,11 @@ const char *lc__contexts(char *buf, size_t n, uint32_t bits); /* "the main level
 const char *lc__kind_name(uint32_t kind);
 int lc__set_is_here(const struct lc__set *, const struct lc__blk *); /* may rows of the set stand in such a block? */
 
+/* logs.c: lines of log_format and access_log, for their rows; and which belong to each other. */
+int lc__log_format_line(const char *const *argv, uint32_t argc, char *msg, size_t msgsize);
+int lc__access_log_line(const char *const *argv, uint32_t argc, char *msg, size_t msgsize);
+void lc__check_logs(struct lc__load *, const struct lc__blk *);
+
 /* addr.c: 0; 1: a host name, not looked up (ret is not written); -EINVAL */
 int lc__addr_numeric(struct lc_addr *ret, const char *text, const char **ret_error);
 

@@ -224,9 +224,29 @@ is_absent(const struct lc_directive *row, const void *member)
 	case LC_T_LIST:
 	case LC_T_PAIRS:
 	case LC_T_CUSTOM:
+	case LC_T_LINES:
 		return !((const struct lc_list *)member)->n;
 	default:
 		return 0;
+	}
+}
+
+/* The caller has written the indentation of the first line, and whose they are. */
+static void
+dump_lines(struct dump *d, const struct lc_directive *row, const struct lc_list *l, const struct lc__org *org,
+	   const char *owner)
+{
+	for (uint64_t i = 0; i < l->n; i++) {
+		if (i) {
+			indent(d);
+			if (owner)
+				lc__buf_printf(&d->b, "# module %s: ", owner);
+		}
+		lc__buf_printf(&d->b, "%s", row->name);
+		for (; l->v[i]; i++)
+			word(d, row, l->v[i], 1);
+		lc__buf_add(&d->b, ";", 1);
+		origin(d, org, row);
 	}
 }
 
@@ -290,6 +310,11 @@ dump_row(struct dump *d, const struct lc__blk *b, uint32_t s, uint32_t i)
 			lc__buf_add(&d->b, ";", 1);
 			origin(d, &shown, row);
 		}
+		return;
+	}
+	if (row->type == LC_T_LINES) {
+		dump_lines(d, row, (const void *)member, &shown,
+			   shared && shown.from != LC__HERE ? set->ds->owner : NULL);
 		return;
 	}
 	lc__buf_printf(&d->b, "%s", row->name);

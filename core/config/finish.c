@@ -174,6 +174,8 @@ check(struct lc__load *ld, const struct lc__blk *b)
 	struct lc_conf *conf = ld->conf;
 
 	demand(ld, b);
+	if ((b->pub.kind & (LC_C_MAIN | LC_C_POOL)) && !b->bad)
+		lc__check_logs(ld, b);
 	if (b->pub.kind == LC_C_POOL)
 		protocols(ld, b);
 	for (uint32_t s = 0; s < conf->nsets; s++) {

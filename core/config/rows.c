@@ -17,6 +17,9 @@ static const struct lc_range timeout_range = {100, 86400000};
 static const struct lc_range delay_range = {1, 3600000};
 static const struct lc_range mode_range = {0, 0777};
 static const struct lc_enum no_path[] = {{"off", 0}, {"-", 1}, {NULL, 0}};
+static const struct lc_lines access_lines = {
+    .min = 1, .max = 2, .path = 1, .words = no_path, .check = lc__access_log_line};
+static const struct lc_lines format_lines = {.min = 2, .max = LC__ARGS_MAX, .check = lc__log_format_line};
 
 /* ---- what opens blocks or reads files: handled by the parser, here for the reference ---- */
 
@@ -128,6 +131,15 @@ static const struct lc_directive main_rows[] = {
     LC_UINT(struct lc_conf_main, backlog, "backlog", LC_C_MAIN, "2048", &backlog_range,
 	    "How many connections may wait to be accepted, per address.",
 	    "The kernel caps it at `net.core.somaxconn`. A `listen` block can have its own."),
+    LC_ROW_(LC_T_LINES, "log_format", LC_C_MAIN, 0, LC_AT_(struct lc_conf_main, log_format, struct lc_list), NULL,
+	    &format_lines, "NAME [escape=default | escape=json] TEXT ...", "Defines a format for access logs.",
+	    "The text is made of variables, `$status` or `${status}`, of atoms, `%(s)s`, and of everything else, which "
+	    "is\n"
+	    "written as it is; several words are joined. `escape` says what happens to quotes, backslashes and what "
+	    "is not\n"
+	    "printable in values: by default it becomes `\\xHH`, with `json` it is escaped as in a JSON string. "
+	    "[Logging](../logging.md)\n"
+	    "lists all variables and atoms."),
 };
 
 static int
@@ -185,11 +197,13 @@ static const struct lc_directive pool_rows[] = {
 	    "Names of loaded protocol modules, in the order in which they are offered to clients. Not set: all that "
 	    "are loaded,\n"
 	    "in the order of their `load_module` lines."),
-    LC_ROW_(LC_T_PATH, "access_log", LC_C_MAIN | LC_C_POOL, 0, LC_AT_(struct lc_conf_pool, access_log, const char *),
-	    "off", no_path, "PATH | - | off", "Where a line per request goes.",
-	    "The line is in the combined format, with the time that the request took in microseconds at its end. `-` "
-	    "is the\n"
-	    "standard output."),
+    LC_ROW_(
+	LC_T_LINES, "access_log", LC_C_MAIN | LC_C_POOL, 0, LC_AT_(struct lc_conf_pool, access_log, struct lc_list),
+	"off", &access_lines, "PATH [FORMAT] | - [FORMAT] | off", "Where a line per request goes.",
+	"`-` is the standard output. The format is `combined` (the default), `common`, `json`, or the name of a\n"
+	"`log_format`. A pool may have up to eight access logs, a line each. The arbiter opens the files, with mode "
+	"0644, and\n"
+	"anew at SIGUSR1. See [logging](../logging.md)."),
 };
 
 static int

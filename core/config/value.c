@@ -29,6 +29,7 @@ static const struct {
     [LC_T_MSEC2] = {"two times", sizeof(struct lc_msec2), _Alignof(struct lc_msec2)},
     [LC_T_BLOCK] = {"block", 0, 1},
     [LC_T_CUSTOM] = {"words", sizeof(struct lc_list), _Alignof(struct lc_list)},
+    [LC_T_LINES] = {"lines", sizeof(struct lc_list), _Alignof(struct lc_list)},
 };
 
 size_t
@@ -224,11 +225,31 @@ wrong_count(const struct lc_directive *row, uint32_t argc, char *msg, size_t msg
 	    [LC_T_FLAG] = "on | off",    [LC_T_UINT] = "NUMBER",   [LC_T_SIZE] = "SIZE",   [LC_T_MSEC] = "TIME",
 	    [LC_T_STR] = "STRING",       [LC_T_PATH] = "PATH",     [LC_T_ENUM] = "CHOICE", [LC_T_LIST] = "WORD ...",
 	    [LC_T_PAIRS] = "NAME VALUE", [LC_T_MSEC2] = "MIN MAX", [LC_T_BLOCK] = "...",   [LC_T_CUSTOM] = "WORD ...",
+	    [LC_T_LINES] = "WORD ...",
 	};
 
 	snprintf(msg, msgsize, "%u argument%s, expected: %s %s;", argc, argc == 1 ? "" : "s", row->name,
 		 row->args ? row->args : usual[row->type]);
 	return -EINVAL;
+}
+
+/* One more line of a LINES member. */
+static int
+add_line(struct lc__arena *a, const struct lc_directive *row, const char *prefix, const char *const *argv,
+	 uint32_t argc, struct lc_list *l, char *msg, size_t msgsize)
+{
+	const struct lc_lines *how = row->aux;
+	const char **v = lc__alloc(a, (argc + 1) * sizeof(*v));
+
+	if (argc < how->min || argc > how->max)
+		return wrong_count(row, argc, msg, msgsize);
+	if (how->check && how->check(argv, argc, msg, msgsize) < 0)
+		return -EINVAL;
+	memcpy(v, argv, argc * sizeof(*v));
+	if (how->path && !enum_find(how->words, v[0]))
+		v[0] = lc__path_join(a, prefix, v[0]);
+	list_append(a, l, v, argc + 1);
+	return 0;
 }
 
 int
@@ -245,6 +266,8 @@ lc__value_parse(struct lc__arena *a, const struct lc_directive *row, const char 
 	case LC_T_MSEC2:
 		if (argc != 2)
 			return wrong_count(row, argc, msg, msgsize);
+		break;
+	case LC_T_LINES:
 		break;
 	case LC_T_LIST:
 	case LC_T_CUSTOM:
@@ -290,10 +313,13 @@ lc__value_parse(struct lc__arena *a, const struct lc_directive *row, const char 
 	case LC_T_LIST:
 	case LC_T_PAIRS:
 	case LC_T_CUSTOM:
-		if (l->n + argc > LC__LIST_MAX) {
+	case LC_T_LINES:
+		if (l->n + argc + (row->type == LC_T_LINES) > LC__LIST_MAX) {
 			snprintf(msg, msgsize, "the list is too long, expected at most %u words", LC__LIST_MAX);
 			return -EINVAL;
 		}
+		if (row->type == LC_T_LINES)
+			return add_line(a, row, prefix, argv, argc, l, msg, msgsize);
 		list_append(a, l, argv, argc);
 		return 0;
 	case LC_T_MSEC2: {
@@ -324,7 +350,8 @@ lc__value_default(struct lc__arena *a, const struct lc_directive *row, const cha
 
 	if (!row->def)
 		return 0;
-	if (row->type != LC_T_LIST && row->type != LC_T_PAIRS && row->type != LC_T_CUSTOM && row->type != LC_T_MSEC2) {
+	if (row->type != LC_T_LIST && row->type != LC_T_PAIRS && row->type != LC_T_CUSTOM && row->type != LC_T_MSEC2 &&
+	    row->type != LC_T_LINES) {
 		argv[argc++] = row->def;
 	} else {
 		char *p = lc__strdup(a, row->def), *word;
@@ -372,7 +399,7 @@ row_check(struct lc__arena *a, const struct lc_dirset *ds, const struct lc_direc
 			 row->name, row->offset, lc__value_size(row->type), (unsigned long long)ds->conf_size);
 	} else if (row->offset % lc__value_align(row->type)) {
 		snprintf(msg, n, "directive \"%s\" has the odd offset %u", row->name, row->offset);
-	} else if (row->type == LC_T_ENUM && !row->aux) {
+	} else if ((row->type == LC_T_ENUM || row->type == LC_T_LINES) && !row->aux) {
 		snprintf(msg, n, "directive \"%s\" is a choice without choices", row->name);
 	} else if (stride >= sizeof(*row) && !(row->flags & LC_D_HIDDEN) &&
 		   (!row->brief || !*row->brief || strchr(row->brief, '\n'))) {

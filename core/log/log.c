@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "log/utf8.h"
+
 #define LINE_MAX_BYTES 8192u
 #define TEXT_MAX_BYTES (256u << 10) /* of a text of several lines, after escaping */
 
@@ -92,31 +94,6 @@ put(int level, const char *p, size_t n)
 		write_all(log_mirror, p, n);
 }
 
-/* Length of the printable UTF-8 sequence at p, 0 when there is none: C0, DEL, C1, overlong forms and surrogates. */
-static size_t
-printable(const unsigned char *p, size_t n)
-{
-	if (p[0] < 0x80)
-		return p[0] >= 0x20 && p[0] != 0x7f;
-	if (p[0] >= 0xc2 && p[0] <= 0xdf)
-		return n >= 2 && (p[1] & 0xc0) == 0x80 && !(p[0] == 0xc2 && p[1] < 0xa0) ? 2 : 0;
-	if ((p[0] & 0xf0) == 0xe0) {
-		if (n < 3 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80)
-			return 0;
-		if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f))
-			return 0;
-		return 3;
-	}
-	if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-		if (n < 4 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80 || (p[3] & 0xc0) != 0x80)
-			return 0;
-		if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-			return 0;
-		return 4;
-	}
-	return 0;
-}
-
 /* Escape n bytes to dst; stops when fewer than four bytes of room are left.  Bytes written. */
 static size_t
 escape(char *dst, size_t room, const char *src, size_t n)
@@ -126,7 +103,7 @@ escape(char *dst, size_t room, const char *src, size_t n)
 	size_t o = 0;
 
 	for (size_t i = 0; i < n && room - o >= 4;) {
-		size_t k = printable(s + i, n - i);
+		size_t k = lc_utf8_printable(s + i, n - i);
 
 		if (k > 0) {
 			memcpy(dst + o, s + i, k);

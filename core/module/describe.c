@@ -127,7 +127,7 @@ markdown_row(const struct lc_directive *row)
 			printf("| default | %s |\n", row->flags & LC_D_REQUIRED ? "none: it is required"
 						     : row->type == LC_T_STR || row->type == LC_T_PATH ||
 							     row->type == LC_T_LIST || row->type == LC_T_PAIRS ||
-							     row->type == LC_T_CUSTOM
+							     row->type == LC_T_CUSTOM || row->type == LC_T_LINES
 							 ? "not set"
 						     : row->type == LC_T_FLAG ? "`off`"
 									      : "`0`");
@@ -141,7 +141,7 @@ markdown_row(const struct lc_directive *row)
 			printf("%s `%s`", e == row->aux ? "" : ",", e->name);
 		printf(" |\n");
 	}
-	if (row->type == LC_T_LIST || row->type == LC_T_PAIRS)
+	if (row->type == LC_T_LIST || row->type == LC_T_PAIRS || row->type == LC_T_LINES)
 		printf("| repeated | adds to the list |\n");
 	if (row->flags & LC_D_SECRET)
 		printf("| secret | not shown by `-T` |\n");

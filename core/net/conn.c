@@ -20,7 +20,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "log/access.h"
 #include "log/log.h"
 
 #define LC_FLUSH_BYTES (16u << 10)
@@ -137,14 +136,15 @@ lc_conn_new(struct lc_lsn *lsn, int fd, const void *sa, uint32_t len)
 	set_peer(c, sa, len);
 	int r = lc_ev_set(&srv->loop, &c->ev, EPOLLIN | EPOLLERR, 0);
 	if (r < 0) {
-		lc_log(LC_LOG_ERROR, "a connection from %.*s was dropped: epoll_ctl: %s", (int)c->peer_n, c->peer,
-		       strerror(-r));
+		if (lc_srv_may_log(srv))
+			lc_log(LC_LOG_ERROR, "a connection from %.*s was dropped: epoll_ctl: %s", (int)c->peer_n,
+			       c->peer, strerror(-r));
 		close(fd);
 		free(c);
 		return;
 	}
 	srv->nconns++;
-	srv->accepted++;
+	c->serial = ++srv->accepted;
 	conns_append(srv, c);
 	if ((lsn->ntrans ? lc_trans_begin(c) : lc_conn_begin(c, NULL)) < 0)
 		lc_conn_kill(c, LC_RSN_LIMIT);
@@ -182,6 +182,7 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 		if (s->proto_ref) {
 			c->proto->detach(c->sess, s->ps);
 			s->proto_ref = 0;
+			s->put_out = c->put_out - s->put_out;
 		}
 		lc_chain_remove(s);
 		s->ev = ev;
@@ -194,7 +195,8 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 		if (s->worker_ref) {
 			lc_stream_orphan(srv, s);
 		} else if (!s->posted) {
-			lc_access_log(s->requested ? srv->access : NULL, s, srv->loop.now);
+			if (s->requested && srv->access)
+				lc_account(srv, s);
 			lc_stream_free(&srv->streams, s);
 		}
 	}
@@ -385,8 +387,10 @@ lc_conn_pull(struct lc_conn *c)
 	}
 	c->flags &= ~LC_C_WANT_WRITE;
 	int first = !v->n;
+	uint64_t before = v->bytes;
 	if (c->proto->pull(c->sess, v) == LC_CONN_DEAD)
 		goto broken;
+	c->put_out += v->bytes - before;
 	if (first && v->n)
 		v->first_tick = lc_ticks();
 	if (v->limit)

@@ -95,6 +95,9 @@ struct lc_conn {
 	uint32_t lingered, reason; /* reason: LC_RSN_* for streams that a flushing close ends */
 	uint16_t port, peer_n;
 	char peer[48];
+	uint64_t serial;  /* among those that this process has accepted, from 1 */
+	uint64_t streams; /* opened so far */
+	uint64_t put_out; /* bytes that the protocol has put out */
 };
 
 static inline struct lc_srv *
@@ -134,6 +137,9 @@ void lc_trans_close(struct lc_conn *);
 struct lc_cinfo *lc_conn_info(struct lc_conn *); /* made at the first call; NULL: no memory */
 void lc_conn_info_free(struct lc_conn *);
 int lc_conn_dress(struct lc_conn *, struct lc_stream *);
+/* account.c: the access log's record of a stream that is over, and of a request that never was one. */
+void lc_account(struct lc_srv *, const struct lc_stream *);
+void lc_account_refused(struct lc_conn *, struct lc_stream *, uint32_t status, const struct lc_req *);
 
 /* send.c */
 int lc_send_flush(struct lc_conn *);   /* the outv; 0, or -errno: connection is broken */

@@ -37,6 +37,9 @@ cx_stream_open(struct lc_conn *c, uint64_t id, void *ps, struct lc_req **ret)
 	s->proto_ref = 1;
 	s->post.fn = lc_deliver_posted;
 	lc_chain_add(&c->chain, s);
+	s->serial = c->serial;
+	s->order = ++c->streams;
+	s->put_out = c->put_out;
 	s->req.length = -1;
 	/* A copy: the worker, and the access log after it, may still need it when the connection is gone. */
 	char *peer = lc_stream_alloc(s, c->peer_n);
@@ -196,4 +199,5 @@ const struct lc_conn_api lc_conn_table = {
     .date = cx_date,
     .draining = cx_draining,
     .log = lc_conn_log,
+    .refused = lc_account_refused,
 };

@@ -9,15 +9,14 @@
  */
 #include <stdlib.h>
 
-#include "log/access.h"
 #include "net/conn.h"
 #include "net/route.h"
 
 static void
 finish_stream(struct lc_srv *srv, struct lc_stream *s)
 {
-	if (s->requested && srv->access) /* inline calls happen within one turn: its clock tells nothing */
-		lc_access_log(srv->access, s, lc_loop_clock(&srv->loop));
+	if (s->requested && srv->access)
+		lc_account(srv, s);
 	lc_stream_free(&srv->streams, s);
 }
 
@@ -211,6 +210,7 @@ deliver_once(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 	if ((ev & LC_SE_DETACH) && s->proto_ref) {
 		c->proto->detach(c->sess, s->ps);
 		s->proto_ref = 0;
+		s->put_out = c->put_out - s->put_out;
 		c->flags &= ~LC_C_STALLED;
 		if (s->worker_ref && !s->out_fin) {
 			/* The response is complete without what the worker still has (HEAD, a body beyond its length):

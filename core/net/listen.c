@@ -63,9 +63,19 @@ accept_one(struct lc_lsn *l)
 			srv->no_files_until = srv->loop.now + NOFILE_RETRY_MS * UINT64_C(1000000);
 		return -1;
 	default:
-		lc_log(LC_LOG_ERROR, "accept: %s", strerror(errno));
+		if (lc_srv_may_log(srv))
+			lc_log(LC_LOG_ERROR, "accept: %s", strerror(errno));
 		return -1;
 	}
+}
+
+int
+lc_srv_may_log(struct lc_srv *srv)
+{
+	if (srv->trouble_logged && srv->loop.now - srv->trouble_logged < UINT64_C(5000000000))
+		return 0;
+	srv->trouble_logged = srv->loop.now;
+	return 1;
 }
 
 static int

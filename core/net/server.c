@@ -193,7 +193,7 @@ batch_end(void *arg)
 
 	if (srv->wk->batch_end)
 		srv->wk->batch_end(srv->w);
-	lc_access_flush(srv->access);
+	lc_access_flush(srv->access, srv->loop.now);
 	lc_gate_update(srv);
 	if (srv->draining && !srv->nconns && !srv->inflight)
 		finish(srv);

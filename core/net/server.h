@@ -82,6 +82,7 @@ struct lc_srv {
 	struct lc_conn *conns, *conns_tail; /* least recently active first */
 	struct lc_timer gate_timer, drain_timer, final_timer;
 	uint64_t emfile_logged, no_files_until; /* ns */
+	uint64_t trouble_logged;                /* ns; of what every connection may cause */
 	uint64_t gate_open_since;               /* ns; 0: not listening yet */
 	int64_t quit_ms;                        /* what a worker module is given to end its calls */
 	uint64_t date_until;                    /* ns: the rendered date holds until then */
@@ -107,6 +108,7 @@ void lc_srv_quit(struct lc_srv *); /* end now */
 void lc_lsn_ready(struct lc_ev *, uint32_t events);
 void lc_gate_update(struct lc_srv *);
 void lc_gate_close_for_good(struct lc_srv *);
+int lc_srv_may_log(struct lc_srv *); /* 1: at most every five seconds, for lines that clients can cause at will */
 
 /* trans.c */
 extern const struct lc_transport_api lc_transport_table;

@@ -254,6 +254,7 @@ lc_stream_collect(struct lc_stream *s)
 int
 lc_stream_in(struct lc_stream *s, const uint8_t *p, size_t n)
 {
+	s->received += n;
 	lc__lock(s);
 	if (s->released || s->aborted) { /* nobody will read it: credit goes back at once */
 		s->in_consumed += n;

@@ -78,9 +78,15 @@ struct lc_stream {
 	struct lc_post post;     /* first use by another thread: net's function */
 	uint32_t ev;
 	uint8_t inready, proto_ref, worker_ref, requested;
+	uint16_t refused;          /* status with which the protocol answered in the worker's place, 0: it has not */
 	uint64_t started;          /* ns */
 	const struct lc_rt *route; /* whose handler has it in the worker's place; NULL: the worker */
 	uint64_t sent;             /* body bytes taken by the protocol */
+	uint64_t received;         /* body bytes given by it */
+	uint64_t serial, order;    /* of the connection in this process; of the stream on it; from 1 */
+	/* The connection's count of output when the stream began; once the protocol has let go, what the response
+	 * took, where a connection has one at a time. */
+	uint64_t put_out;
 	/* ---- under mu once shared ---- */
 	pthread_mutex_t mu;
 	pthread_cond_t cv;

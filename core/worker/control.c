@@ -30,7 +30,8 @@ struct lc_ctl {
 	lcimsg_msg *config; /* owns text and prefix */
 	lcimsg_msg **names; /* one per listener */
 	unsigned state;
-	bool go, dead, drain, stop;
+	bool go, handed, dead, drain, stop; /* handed: the set-up is the caller's */
+	int access_new[LC_CTL_ACCESS];      /* to be told, -1: none */
 	uint64_t drain_deadline;
 };
 
@@ -62,7 +63,8 @@ lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
 	if (!c)
 		return -ENOMEM;
 	c->state = LC_WS_SETUP;
-	c->setup.access_fd = -1;
+	for (unsigned i = 0; i < LC_CTL_ACCESS; i++)
+		c->setup.access_fd[i] = c->access_new[i] = -1;
 	r = lcimsg_open(&c->chan, fd, &o);
 	if (r < 0) {
 		free(c);
@@ -86,6 +88,12 @@ lc_ctl_close(struct lc_ctl *c)
 		lcimsg_unref(c->names[i]); /* its fd was taken */
 	free(c->names);
 	free(c->setup.listeners);
+	for (uint32_t i = 0; i < LC_CTL_ACCESS; i++) {
+		if (c->access_new[i] >= 0)
+			close(c->access_new[i]);
+		if (!c->handed && c->setup.access_fd[i] >= 0)
+			close(c->setup.access_fd[i]);
+	}
 	lcimsg_unref(c->config);
 	lcimsg_close(c->chan);
 	free(c);
@@ -148,6 +156,27 @@ on_listen(struct lc_ctl *c, lcimsg_msg *m)
 }
 
 static int
+on_access_log(struct lc_ctl *c, lcimsg_msg *m)
+{
+	struct lcimsg_reader r;
+	uint32_t i;
+	int *at;
+
+	lcimsg_reader_init(&r, m);
+	i = lcimsg_get_u32(&r);
+	if (i >= LC_CTL_ACCESS || (c->state == LC_WS_SETUP ? i != c->setup.naccess : i >= c->setup.naccess))
+		return -EPROTO;
+	if (c->state == LC_WS_SETUP)
+		c->setup.naccess++;
+	/* One that comes right behind GO is as good as the one before it. */
+	at = c->handed ? &c->access_new[i] : &c->setup.access_fd[i];
+	if (*at >= 0)
+		close(*at);
+	*at = lcimsg_take_fd(m, 0);
+	return 0;
+}
+
+static int
 on_message(struct lc_ctl *c, lcimsg_msg *m)
 {
 	char why[160];
@@ -163,10 +192,9 @@ on_message(struct lc_ctl *c, lcimsg_msg *m)
 	case LC_MSG_LISTEN:
 		return on_listen(c, m);
 	case LC_MSG_ACCESSLOG:
-		if (c->setup.access_fd >= 0)
-			return -EPROTO;
-		c->setup.access_fd = lcimsg_take_fd(m, 0);
-		return 0;
+		return on_access_log(c, m);
+	case LC_MSG_ERRORLOG: /* cannot fail: 2 is open, and the arbiter's descriptor too */
+		return dup2(lcimsg_get_fd(m, 0), STDERR_FILENO) < 0 ? -errno : 0;
 	case LC_MSG_GO:
 		if (!c->config || c->setup.nlisteners != c->announced)
 			return -EPROTO;
@@ -231,6 +259,7 @@ lc_ctl_setup(struct lc_ctl *c, const struct lc_ctl_setup **ret)
 			return -ESHUTDOWN;
 		}
 	}
+	c->handed = true;
 	*ret = &c->setup;
 	return 0;
 }
@@ -332,6 +361,13 @@ lc_ctl_dispatch(struct lc_ctl *c, const struct lc_ctl_ops *ops, void *arg)
 	if (r >= 0)
 		r = take(c);
 	/* Orders first: they may have come together with the end. */
+	for (uint32_t i = 0; i < LC_CTL_ACCESS; i++)
+		if (c->access_new[i] >= 0) {
+			int fd = c->access_new[i];
+
+			c->access_new[i] = -1;
+			ops->log(arg, i, fd);
+		}
 	if (c->drain) {
 		int64_t left = (int64_t)c->drain_deadline - now_ms();
 

@@ -12,6 +12,8 @@
 
 struct lc_ctl;
 
+#define LC_CTL_ACCESS 8u
+
 struct lc_ctl_listener {
 	int fd;           /* owned by the worker from here; non-blocking, listening */
 	uint32_t index;   /* which `listen` block of the pool, in order of the text */
@@ -22,10 +24,11 @@ struct lc_ctl_setup {
 	size_t text_n;
 	uint32_t slot, processes, generation;
 	int first_start; /* 1: nothing was ever READY: say boot errors in full */
-	int access_fd;   /* the access log, -1: off */
 	const char *prefix;
 	struct lc_ctl_listener *listeners;
-	uint32_t nlisteners, pad;
+	uint32_t nlisteners;
+	uint32_t naccess;             /* access logs, in order of the text */
+	int access_fd[LC_CTL_ACCESS]; /* owned by the worker from here */
 };
 struct lc_ctl_beat {
 	uint64_t requests, accepted; /* since start */
@@ -35,9 +38,11 @@ struct lc_ctl_ops {
 	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish within that many ms from now, exit 0 */
 	void (*stop)(void *arg);                       /* exit now */
 	void (*lost)(void *arg);                       /* the arbiter is gone: as drain, listeners closed at once */
+	void (*log)(void *arg, uint32_t index, int fd); /* the access log's file in place of the old one; fd is yours */
 };
 
-/* Close-on-exec from here.  lc_ctl_setup() also sets this process's log level: the arbiter says it. */
+/* Close-on-exec from here.  lc_ctl_setup() also sets this process's log level: the arbiter says it.  A new error log
+ * becomes descriptor 2 in lc_ctl_dispatch(), without a word. */
 int lc_ctl_open(struct lc_ctl **ret, int fd, const char *role);
 int lc_ctl_setup(struct lc_ctl *, const struct lc_ctl_setup **ret); /* waits for GO; valid until lc_ctl_close() */
 int lc_ctl_fd(const struct lc_ctl *);

@@ -103,6 +103,14 @@ do_stop(void *arg)
 }
 
 static void
+do_log(void *arg, uint32_t index, int fd)
+{
+	struct worker *w = arg;
+
+	lc_access_reopen(w->srv.access, index, fd);
+}
+
+static void
 do_lost(void *arg)
 {
 	struct worker *w = arg;
@@ -124,7 +132,7 @@ ctl_interest(struct worker *w)
 static void
 ctl_ready(struct lc_ev *ev, uint32_t events)
 {
-	static const struct lc_ctl_ops ops = {.drain = do_drain, .stop = do_stop, .lost = do_lost};
+	static const struct lc_ctl_ops ops = {.drain = do_drain, .stop = do_stop, .log = do_log, .lost = do_lost};
 	struct worker *w = (struct worker *)((char *)ev - offsetof(struct worker, ctl_ev));
 
 	(void)events;
@@ -338,6 +346,33 @@ set_listeners(struct worker *w)
 }
 
 static int
+set_access_logs(struct worker *w)
+{
+	struct lc_conf_access l;
+	char msg[512];
+
+	for (uint32_t i = 0; i < w->setup->naccess; i++) {
+		struct lc_logfmt *fmt = NULL;
+		char *text = NULL;
+		int json = 0, r;
+
+		if (!w->srv.access && !(w->srv.access = lc_access_new()))
+			return boot_failed(w, "no memory");
+		if (!lc_conf_access_log(w->pool_conf, i, &l))
+			return boot_failed(w, "the arbiter sent an access log more than the pool has");
+		r = lc_conf_log_format(w->main_conf, l.format, &text, &json);
+		if (r == 0)
+			r = lc_logfmt_parse(&fmt, text, json, msg, sizeof(msg));
+		free(text);
+		if (r == 0)
+			r = lc_access_add(w->srv.access, l.path, w->setup->access_fd[i], fmt);
+		if (r < 0)
+			return boot_failed(w, "access_log %s: %s", l.path, strerror(-r));
+	}
+	return 0;
+}
+
+static int
 configure(struct worker *w)
 {
 	struct lc_conf_opts opts = {.prefix = w->setup->prefix, .load_module = lc_mod_conf_load};
@@ -438,7 +473,7 @@ run(struct worker *w)
 	if (srv->wk->run) {
 		r = srv->wk->run(srv->w);
 		if (r > 0) { /* threads are still in calls and may touch anything: nothing is taken down under them */
-			lc_access_flush(srv->access);
+			lc_access_free(srv->access);
 			_exit(0);
 		}
 	} else {
@@ -476,8 +511,7 @@ lc_worker_main(void)
 	w->srv.processes = w->setup->processes;
 	w->srv.slot = w->setup->slot;
 	w->srv.max_conns = connection_limit(w->pool_conf->worker_connections);
-	w->srv.access = lc_access_new(w->setup->access_fd);
-	if ((r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
+	if ((r = set_access_logs(w)) || (r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
 		return r;
 	r = run(w);
 	lc_routes_close(&w->srv);

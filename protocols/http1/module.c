@@ -96,6 +96,23 @@ h1_idle(struct h1 *s)
 	h1_arm(s, LC_TM_IDLE, s->drain ? H1_DRAIN_MS : s->conf->keepalive_timeout);
 }
 
+/* For the access log: the request line as far as it was understood. */
+static void
+tell_refusal(struct h1 *s, uint32_t status)
+{
+	const struct h1_scratch *sc = s->sc ? s->sc : s->part ? &s->part->sc : NULL;
+	const char *base = s->base ? s->base : s->part ? s->part->buf : NULL;
+	struct lc_req known = {.size = sizeof(known)};
+
+	if (s->phase == H1_HEAD && sc && base && sc->url >= 2 && sc->url_n) {
+		known.method = lc_value_trim(base, sc->url);
+		known.target = (struct lc_str){base + sc->url, sc->url_n};
+		if (sc->version_n == 3 && sc->version >= sc->url + sc->url_n + 5)
+			known.protocol = (struct lc_str){base + sc->version - 5, 8};
+	}
+	h1_api->refused(s->c, s->st, status, &known);
+}
+
 int
 h1_refuse(struct h1 *s, uint32_t status, const char *why)
 {
@@ -107,6 +124,8 @@ h1_refuse(struct h1 *s, uint32_t status, const char *why)
 		s->is_head = s->p.method == HTTP_HEAD; /* llhttp knows it by now, or it is something else */
 	if (s->st) {
 		begun = s->x && s->x->out != H1_OUT_HEAD;
+		if (!begun)
+			tell_refusal(s, status);
 		h1_api->stream_abort(s->st, status == 408   ? LC_RSN_TIMEOUT
 					    : status == 413 ? LC_RSN_LIMIT
 					    : status >= 500 ? LC_RSN_APP_ERROR
@@ -115,6 +134,8 @@ h1_refuse(struct h1 *s, uint32_t status, const char *why)
 		s->x = NULL;
 	} else if (s->phase == H1_BODY) {
 		begun = 1; /* being discarded: this request has had its response */
+	} else {
+		tell_refusal(s, status);
 	}
 	s->keep = 0;
 	s->phase = H1_CLOSED;

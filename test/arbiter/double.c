@@ -109,7 +109,7 @@ tell_self(const struct lc_ctl_setup *s)
 	if (s)
 		lc_log(LC_LOG_NOTICE,
 		       "setup: slot %u of %u, first %d, prefix %s, %u listeners, access log %d, text %zu bytes",
-		       s->slot, s->processes, s->first_start, s->prefix, s->nlisteners, s->access_fd >= 0, s->text_n);
+		       s->slot, s->processes, s->first_start, s->prefix, s->nlisteners, s->naccess > 0, s->text_n);
 	for (uint32_t i = 0; s && i < s->nlisteners; i++) {
 		int on = 0;
 		socklen_t len = sizeof(on);
@@ -117,7 +117,7 @@ tell_self(const struct lc_ctl_setup *s)
 		getsockopt(s->listeners[i].fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len);
 		lc_log(LC_LOG_NOTICE, "listener %u %s accepts %d", s->listeners[i].index, s->listeners[i].name, on);
 	}
-	if (s && s->access_fd >= 0 && write(s->access_fd, "line\n", 5) != 5)
+	if (s && s->naccess && write(s->access_fd[0], "line\n", 5) != 5)
 		lc_log(LC_LOG_ERROR, "access log: %m");
 }
 
@@ -140,6 +140,16 @@ do_stop(void *arg)
 }
 
 static void
+do_log(void *arg, uint32_t index, int fd)
+{
+	(void)arg;
+	lc_log(LC_LOG_NOTICE, "access log %u anew", index);
+	if (write(fd, "anew\n", 5) != 5)
+		lc_log(LC_LOG_ERROR, "access log: %m");
+	close(fd);
+}
+
+static void
 do_lost(void *arg)
 {
 	lc_log(LC_LOG_NOTICE, "the arbiter is gone");
@@ -150,7 +160,7 @@ do_lost(void *arg)
 static int
 serve(struct lc_ctl *c, int beats, int stubborn)
 {
-	static const struct lc_ctl_ops ops = {do_drain, do_stop, do_lost};
+	static const struct lc_ctl_ops ops = {do_drain, do_stop, do_lost, do_log};
 	struct lc_ctl_beat beat = {.inflight = 7};
 	struct state st = {.stubborn = stubborn};
 

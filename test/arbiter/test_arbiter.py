@@ -70,10 +70,12 @@ class ArbiterTest(unittest.TestCase):
         listen: str = "127.0.0.1:0",
         wait: bool = True,
         before: tuple[str, ...] = (),
+        errors: Path | None = None,
     ) -> None:
+        self.errors = errors or self.dir / "log"
         conf = self.dir / "test.conf"
         conf.write_text(
-            f"error_log stderr debug;\n{main}\npool web {{\n  listen {listen};\n  processes {processes};\n"
+            f"error_log {errors or 'stderr'} debug;\n{main}\npool web {{\n  listen {listen};\n  processes {processes};\n"
             f"  respawn_delay 100ms 2s;\n  {pool}\n  worker scripted {{ whatever x; }}\n}}\n"
         )
         with (self.dir / "log").open("wb") as err:
@@ -92,7 +94,7 @@ class ArbiterTest(unittest.TestCase):
 
     @property
     def log(self) -> str:
-        return (self.dir / "log").read_text(errors="replace")
+        return self.errors.read_text(errors="replace") if self.errors.exists() else ""
 
     @property
     def pid(self) -> int:
@@ -242,9 +244,33 @@ class ArbiterTest(unittest.TestCase):
 
     def test_other_signals(self) -> None:
         self.start(1)
-        for name in ("HUP", "USR1", "USR2", "WINCH"):
+        for name in ("HUP", "USR2", "WINCH"):
             self.send(getattr(signal, "SIG" + name))
             self.log_has(rf"SIG{name} is not supported yet: nothing was done")
+        self.stop()
+
+    def test_log_files_anew(self) -> None:
+        log, errors = self.dir / "access.log", self.dir / "errors.log"
+        self.start(2, errors=errors, pool=f"access_log {log}; access_log {log}.json json;")
+        pids = self.children()
+        log.rename(self.dir / "old")
+        errors.rename(self.dir / "errors.old")
+        fds = self.fds()
+        self.send(signal.SIGUSR1)
+        until(lambda: log.exists() and log.read_text() == "anew\nanew\n", "lines of both workers in the new file")
+        until(
+            lambda: errors.exists() and errors.read_text().count("access log 1 anew") == 2, "words in the new error log"
+        )
+        self.assertIn("SIGUSR1: the log files were opened anew", errors.read_text())
+        self.assertEqual(self.fds(), fds)
+        log.unlink()
+        log.mkdir()  # one that cannot be opened stays as it is, the others do not
+        self.send(signal.SIGUSR1)
+        until(lambda: errors.read_text().count("access log 1 anew") == 4, "the other log anew")
+        self.assertIn(f"cannot open the access_log {log}: Is a directory", errors.read_text())
+        self.assertEqual(errors.read_text().count("access log 0 anew"), 2)
+        log.rmdir()
+        self.assertEqual(self.children(), pids)
         self.stop()
 
     def test_arbiter_killed(self) -> None:

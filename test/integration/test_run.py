@@ -60,6 +60,21 @@ def test_access_log_is_on_the_terminal(start: Start) -> None:
     until(lambda: "GET /environ?a=b" in server.stdout.read_text() + server.log, "an access log line")
 
 
+def test_access_log_format(start: Start) -> None:
+    """A built-in one, gunicorn's atoms as they stand in its settings, or nothing that is a format."""
+    assert re.search(r'access_log "-" json;', dump("--access-log-format", "json"))
+    atoms = '%(h)s %(l)s "%(r)s" %(s)s'
+    server = launch(start, "--bind", "127.0.0.1:0", "--access-logformat", atoms)
+    server.get("/environ?a=b")
+    until(lambda: '127.0.0.1 - "GET /environ?a=b HTTP/1.1" 200\n' in server.stdout.read_text(), "an access log line")
+    done = run("run", "probe:app", "--access-log-format", "jsno", cwd=APPS)
+    assert done.returncode == 2
+    assert '--access-log-format: "jsno" is neither combined, common nor json' in done.stderr
+    done = run("run", "probe:app", "--access-log-format", "$statu", cwd=APPS)
+    assert done.returncode == 1
+    assert 'did you mean "$status"?' in done.stderr
+
+
 def test_current_directory_is_importable(start: Start, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import helper\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    return [helper.WORD]\n"

@@ -44,6 +44,11 @@ ALLOWED = [
         r'X\(\w+, "[a-z0-9-]+"\)',
         "field names of the IANA registry hold protocol names",
     ),
+    (
+        "core/log/format.c",
+        r'"(?:sent_)?http_"|\$http_(?:referer|user_agent)',
+        "names of variables that every administrator knows",
+    ),
 ]
 
 

@@ -53,6 +53,13 @@ main(void)
 	STRUCT(lc_enum);
 	MEMBER(lc_enum, name);
 	MEMBER(lc_enum, value);
+	STRUCT(lc_lines);
+	MEMBER(lc_lines, min);
+	MEMBER(lc_lines, max);
+	MEMBER(lc_lines, path);
+	MEMBER(lc_lines, pad);
+	MEMBER(lc_lines, words);
+	MEMBER(lc_lines, check);
 	STRUCT(lc_directive);
 	MEMBER(lc_directive, name);
 	MEMBER(lc_directive, type);
@@ -203,6 +210,7 @@ main(void)
 	MEMBER(lc_conn_api, date);
 	MEMBER(lc_conn_api, draining);
 	MEMBER(lc_conn_api, log);
+	MEMBER(lc_conn_api, refused);
 
 	/* worker.h */
 	STRUCT(lc_worker_api);

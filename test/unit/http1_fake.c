@@ -348,6 +348,14 @@ LC_PRINTF(3, 4) static void api_log(struct lc_conn *c, int level, const char *fm
 	buf_fmt(&c->f.log, "%d %s\n", level, text);
 }
 
+/* What the access log would say. */
+static void
+api_refused(struct lc_conn *c, struct lc_stream *s, uint32_t status, const struct lc_req *r)
+{
+	buf_fmt(&c->f.access, "%s%u \"%.*s %.*s %.*s\"\n", s ? "stream " : "", status, (int)r->method.n, r->method.p,
+		(int)r->target.n, r->target.p, (int)r->protocol.n, r->protocol.p);
+}
+
 static const struct lc_conn_api table = {
     .size = sizeof(struct lc_conn_api),
     .sess_alloc = api_sess_alloc,
@@ -371,6 +379,7 @@ static const struct lc_conn_api table = {
     .date = api_date,
     .draining = api_draining,
     .log = api_log,
+    .refused = api_refused,
 };
 
 static const void *
@@ -913,6 +922,7 @@ fake_open(const void *conf, const struct fake_opts *o)
 	buf_add(&c->f.events, "", 0);
 	buf_add(&c->f.out, "", 0);
 	buf_add(&c->f.log, "", 0);
+	buf_add(&c->f.access, "", 0);
 	c->ops = m->ifaces[0].ops;
 	current = c;
 	int r = c->ops->open(c, conf, &c->sess);
@@ -944,5 +954,6 @@ fake_free(struct fake *f)
 	free(c->f.events.p);
 	free(c->f.out.p);
 	free(c->f.log.p);
+	free(c->f.access.p);
 	free(c);
 }

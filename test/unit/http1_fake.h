@@ -27,8 +27,9 @@ struct fake_opts {
 struct fake {
 	struct lc_conn *c;
 	struct fake_buf events, out, log;
-	int allocs; /* how many so far, the module's own included */
-	int closed; /* LC_CLOSE_* + 1; 0: open */
+	struct fake_buf access; /* refusals that the access log would show; what they show may depend on cuts */
+	int allocs;             /* how many so far, the module's own included */
+	int closed;             /* LC_CLOSE_* + 1; 0: open */
 	int requests, streams;
 	const char *broken;
 	int64_t timer[6]; /* -1: not armed */

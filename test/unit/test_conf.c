@@ -110,7 +110,10 @@ test_defaults(void **state)
 	assert_int_equal(p->respawn_delay.max, 30000);
 	assert_int_equal(p->worker_connections, 16384);
 	assert_int_equal(p->protocols.n, 0);
-	assert_string_equal(p->access_log, "off");
+	assert_int_equal(p->access_log.n, 2);
+	assert_string_equal(p->access_log.v[0], "off");
+	assert_null(p->access_log.v[1]);
+	assert_int_equal(m->log_format.n, 0);
 	assert_int_equal(l->mode, 0660);
 	assert_int_equal(l->ipv6only, 1);
 	assert_int_equal(l->backlog, 0);
@@ -459,7 +462,7 @@ test_ten_mistakes(void **state)
 	    "t:5: \"listen\" is not allowed at the main level, expected in pool\n"
 	    "t:7: listen: \"80800\": the port is out of range, expected 0 to 65535\n"
 	    "t:8: processes: \"0\" is no number of processes, expected auto or 1 to 1024\n"
-	    "t:9: access_log: 2 arguments, expected: access_log PATH | - | off;\n"
+	    "t:9: access_log: there is a format behind off, expected: access_log off;\n"
 	    "t:12: threads: \"1000\" is out of range, expected a number, 1 to 256\n"
 	    "t:13: \"threads\" is set twice, expected once; first at t:12\n"
 	    "t:14: unknown directive \"colour\", expected one that is allowed in worker\n"
@@ -560,7 +563,8 @@ test_words(void **state)
 
 #define FULL                                                                                                        \
 	"load_module proto; load_module app; load_module app2;\n"                                                   \
-	"error_log x.log debug; pid_file p; processes auto; respawn_delay 1s 2s; access_log logs/a;\n"              \
+	"error_log x.log debug; pid_file p; processes auto; respawn_delay 1s 2s; access_log logs/a; "               \
+	"log_format own escape=json '{\\\"s\\\":$status}' '$uri'; access_log - own; log_format b %(s)s;\n"          \
 	"head_max 2k; key 'main secret'; threads 6; umask 077;\n"                                                   \
 	"pool a { head_timeout 1500ms; listen [::1]:1 { head_max 4k; strict off; old_number 3; } listen unix:s { "  \
 	"mode 600; }\n"                                                                                             \
@@ -615,7 +619,15 @@ test_dump(void **state)
 		const struct lc_conf_pool *a = lc_conf_get(conf, p, &lc_core_pool),
 					  *b = lc_conf_get(again, q, &lc_core_pool);
 		assert_string_equal(a->processes, b->processes);
-		assert_string_equal(a->access_log, b->access_log);
+		struct lc_conf_access x, y;
+		uint32_t logs = 0;
+		for (; lc_conf_access_log(a, logs, &x); logs++) {
+			assert_int_equal(lc_conf_access_log(b, logs, &y), 1);
+			assert_string_equal(x.path, y.path);
+			assert_string_equal(x.format, y.format);
+		}
+		assert_int_equal(logs, 2);
+		assert_int_equal(lc_conf_access_log(b, logs, &y), 0);
 		assert_int_equal(a->respawn_delay.max, b->respawn_delay.max);
 		assert_int_equal(a->protocols.n, b->protocols.n);
 		const struct fake_app2 *c = lc_conf_get(conf, p, &fake_app2), *d = lc_conf_get(again, q, &fake_app2);
@@ -948,6 +960,109 @@ test_bad_rows(void **state)
 	assert_string_equal(msg, "its name is not made of a-z, 0-9 and _");
 }
 
+/* ---- log_format and access_log ---- */
+
+#define WEB(inside) "pool web { listen 1; worker app { app a:b; } " inside "}\n"
+
+static void
+test_logs(void **state)
+{
+	struct lc_conf *conf = parse(
+	    HEAD
+	    "log_format two '$status ' escape_is_text;\n"
+	    "log_format three escape=json '{}' $status;\n"
+	    "access_log a.log; access_log - json;\n" WEB(
+		"access_log b/c.log two; access_log /d three;") "pool other { listen 2; worker app { app a:b; } }\n"
+								"pool off { listen 3; worker app { app a:b; } "
+								"access_log off; }\n");
+	const struct lc_block *top = lc_conf_main_block(conf), *b = lc_conf_next(top, LC_C_POOL, NULL);
+	const struct lc_conf_main *m = lc_conf_get(conf, top, &lc_core_main);
+	const struct lc_conf_pool *p = lc_conf_get(conf, b, &lc_core_pool);
+	struct lc_conf_access l;
+	char *text;
+	int json;
+
+	assert_int_equal(lc_conf_access_log(p, 0, &l), 1);
+	assert_string_equal(l.path, "/base/b/c.log");
+	assert_string_equal(l.format, "two");
+	assert_int_equal(lc_conf_access_log(p, 1, &l), 1);
+	assert_string_equal(l.path, "/d");
+	assert_int_equal(lc_conf_access_log(p, 2, &l), 0);
+	b = lc_conf_next(top, LC_C_POOL, b);
+	p = lc_conf_get(conf, b, &lc_core_pool);
+	assert_int_equal(lc_conf_access_log(p, 0, &l), 1);
+	assert_string_equal(l.path, "/base/a.log");
+	assert_string_equal(l.format, "combined");
+	assert_int_equal(lc_conf_access_log(p, 1, &l), 1);
+	assert_string_equal(l.path, "-");
+	assert_int_equal(lc_conf_access_log(p, 2, &l), 0);
+	p = lc_conf_get(conf, lc_conf_next(top, LC_C_POOL, b), &lc_core_pool);
+	assert_int_equal(lc_conf_access_log(p, 0, &l), 0);
+	assert_int_equal(lc_conf_log_format(m, "two", &text, &json), 0);
+	assert_string_equal(text, "$status escape_is_text");
+	assert_int_equal(json, 0);
+	free(text);
+	assert_int_equal(lc_conf_log_format(m, "three", &text, &json), 0);
+	assert_string_equal(text, "{}$status");
+	assert_int_equal(json, 1);
+	free(text);
+	assert_int_equal(lc_conf_log_format(m, "common", &text, &json), 0);
+	free(text);
+	assert_int_equal(lc_conf_log_format(m, "four", &text, &json), -ENOENT);
+	lc_conf_free(conf);
+}
+
+static void
+test_logs_wrong(void **state)
+{
+	refused(HEAD "log_format x;\n"
+		     "log_format 'a b' $status;\n"
+		     "log_format json $status;\n"
+		     "log_format a escape=none $status;\n"
+		     "log_format a escape=xml $status;\n"
+		     "log_format a escape=json;\n"
+		     "log_format a '$status\\n';\n"
+		     "log_format a\n '$status $remot_addr';\n"
+		     "log_format a '%(X)s';\n"
+		     "access_log;\n"
+		     "access_log a b c;\n"
+		     "access_log '';\n" WEB("log_format y $status;"),
+		"t:2: log_format: 1 argument, expected: log_format NAME [escape=default | escape=json] TEXT ...;\n"
+		"t:3: log_format: \"a b\" is no name, expected letters, digits, \"_\", \"-\" and \".\"\n"
+		"t:4: log_format: \"json\" is a format that is there already, expected another name\n"
+		"t:5: log_format: escape=none would let clients forge lines, expected escape=default or escape=json\n"
+		"t:6: log_format: \"escape=xml\" is not known, expected escape=default or escape=json\n"
+		"t:7: log_format: there is no text, expected: log_format NAME [escape=default | json] 'TEXT';\n"
+		"t:8: log_format: a line end or another control character is in it, expected one line\n"
+		"t:9: log_format: variable \"$remot_addr\" is not known, did you mean \"$remote_addr\"? (is a \";\" "
+		"missing "
+		"before line 10?)\n"
+		"t:11: log_format: atom \"%(X)s\" is not known, expected one of h l u t r m U q H s B b f a T M D L p "
+		"{NAME}i {NAME}o\n"
+		"t:12: access_log: 0 arguments, expected: access_log PATH [FORMAT] | - [FORMAT] | off;\n"
+		"t:13: access_log: 3 arguments, expected: access_log PATH [FORMAT] | - [FORMAT] | off;\n"
+		"t:14: access_log: the path is empty, expected a path, - or off\n"
+		"t:15: \"log_format\" is not allowed in pool, expected at the main level\n");
+	refused(
+	    HEAD "log_format mine $status; log_format mine $uri;\n"
+		 "access_log a josn;\n" WEB(
+		     "access_log a min;\naccess_log b;") "pool x { listen 2; worker app { app a:b; }\n access_log a; "
+							 "access_log off; }\n"
+							 "pool y { listen 3; worker app { app a:b; }\n access_log a "
+							 "zebra; }\n"
+							 "pool z { listen 4; worker app { app a:b; }\n access_log 1; "
+							 "access_log 2; access_log 3; access_log 4;"
+							 "access_log 5; access_log 6; access_log 7; access_log 8; "
+							 "access_log 9; }\n",
+	    "t:2: log_format: \"mine\" is there twice, expected another name\n"
+	    "t:3: access_log: there is no format \"josn\", did you mean \"json\"?\n"
+	    "t:4: access_log: there is no format \"min\", did you mean \"mine\"?\n"
+	    "t:7: access_log: off beside others, expected either\n"
+	    "t:9: access_log: there is no format \"zebra\", expected combined, common, json, or one that log_format "
+	    "defines\n"
+	    "t:11: access_log: 9 of them, expected at most 8\n");
+}
+
 static int
 set_up(void **state)
 {
@@ -987,6 +1102,8 @@ main(void)
 	    cmocka_unit_test(test_globals),
 	    cmocka_unit_test(test_rows_of_the_core),
 	    cmocka_unit_test(test_bad_rows),
+	    cmocka_unit_test(test_logs),
+	    cmocka_unit_test(test_logs_wrong),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

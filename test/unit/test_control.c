@@ -9,7 +9,8 @@
 #include <time.h>
 
 struct seen {
-	int drain, stop, lost;
+	int drain, stop, lost, logs, fd;
+	uint32_t index;
 	int64_t ms;
 };
 
@@ -29,7 +30,18 @@ do_lost(void *arg)
 {
 	((struct seen *)arg)->lost++;
 }
-static const struct lc_ctl_ops ops = {do_drain, do_stop, do_lost};
+static void
+do_log(void *arg, uint32_t index, int fd)
+{
+	struct seen *s = arg;
+
+	s->logs++;
+	if (s->fd >= 0)
+		close(s->fd);
+	s->index = index;
+	s->fd = fd;
+}
+static const struct lc_ctl_ops ops = {do_drain, do_stop, do_lost, do_log};
 
 static struct lc_ctl *
 open_pair(lcimsg_chan **ret)
@@ -74,6 +86,16 @@ send_listen(lcimsg_chan *a, uint32_t index, const char *name, char mark)
 }
 
 static void
+send_access(lcimsg_chan *a, uint32_t index, char mark)
+{
+	lcimsg_msg *m = lcimsg_msg_new(LC_MSG_ACCESSLOG, 0);
+
+	lcimsg_put_u32(m, index);
+	lcimsg_put_fd(m, marked(mark), LCIMSG_FD_TAKE);
+	assert_int_equal(lcimsg_submit(a, m), 0);
+}
+
+static void
 say(lcimsg_chan *a, uint16_t type)
 {
 	assert_int_equal(lcimsg_send(a, type, 0, NULL, 0, NULL, 0, 0), 0);
@@ -109,12 +131,12 @@ test_setup(void **state)
 	lcimsg_chan *a;
 	struct lc_ctl *c = open_pair(&a);
 	const struct lc_ctl_setup *s;
-	int fd = marked('L');
 
 	send_config(a, 2);
 	send_listen(a, 0, "127.0.0.1:80", 'A');
 	send_listen(a, 7, "unix:/x", 'B');
-	assert_int_equal(lcimsg_send(a, LC_MSG_ACCESSLOG, 0, NULL, 0, &fd, 1, LCIMSG_FD_TAKE), 0);
+	send_access(a, 0, 'L');
+	send_access(a, 1, 'M');
 	say(a, LC_MSG_GO);
 	assert_int_equal(lcimsg_flush(a), 0);
 	assert_int_equal(lc_ctl_setup(c, &s), 0);
@@ -131,10 +153,13 @@ test_setup(void **state)
 	assert_int_equal(s->listeners[1].index, 7);
 	assert_string_equal(s->listeners[1].name, "unix:/x");
 	assert_int_equal(mark_of(s->listeners[1].fd), 'B');
-	assert_int_equal(mark_of(s->access_fd), 'L');
+	assert_int_equal(s->naccess, 2);
+	assert_int_equal(mark_of(s->access_fd[0]), 'L');
+	assert_int_equal(mark_of(s->access_fd[1]), 'M');
 	close(s->listeners[0].fd);
 	close(s->listeners[1].fd);
-	close(s->access_fd);
+	close(s->access_fd[0]);
+	close(s->access_fd[1]);
 	lc_ctl_close(c);
 	lcimsg_close(a);
 }
@@ -143,7 +168,7 @@ test_setup(void **state)
 static void
 test_setup_errors(void **state)
 {
-	for (int kind = 0; kind < 9; kind++) {
+	for (int kind = 0; kind < 11; kind++) {
 		lcimsg_chan *a;
 		struct lc_ctl *c = open_pair(&a);
 		const struct lc_ctl_setup *s = NULL;
@@ -181,8 +206,17 @@ test_setup_errors(void **state)
 		case 8: /* gone */
 			want = -EPIPE;
 			break;
+		case 9: /* the second access log first */
+			send_config(a, 0);
+			send_access(a, 1, 'x');
+			break;
+		case 10: /* one too many */
+			send_config(a, 0);
+			for (uint32_t i = 0; i <= LC_CTL_ACCESS; i++)
+				send_access(a, i, 'x');
+			break;
 		}
-		if (kind < 8)
+		if (kind != 8)
 			assert_int_equal(lcimsg_flush(a), 0);
 		if (kind == 8) {
 			lcimsg_close(a);
@@ -210,6 +244,52 @@ test_order_behind_go(void **state)
 	send_drain(a, 1000);
 	assert_int_equal(lcimsg_flush(a), 0);
 	assert_int_equal(lc_ctl_setup(c, &s), -ESHUTDOWN);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+}
+
+/* Log files anew: right behind GO they take the place of the first ones; while it runs each is told, the last one
+ * last, and the error log becomes descriptor 2. */
+static void
+test_logs(void **state)
+{
+	int saved = dup(2), fd = marked('E');
+	struct seen seen = {.index = 9, .fd = -1};
+	const struct lc_ctl_setup *s;
+	lcimsg_chan *a;
+	struct lc_ctl *c = open_pair(&a);
+
+	send_config(a, 0);
+	send_access(a, 0, 'A');
+	send_access(a, 1, 'B');
+	lcimsg_flush(a); /* so that GO comes in one read with what follows it */
+	say(a, LC_MSG_GO);
+	send_access(a, 1, 'C');
+	lcimsg_flush(a);
+	assert_int_equal(lc_ctl_setup(c, &s), 0);
+	assert_int_equal(s->naccess, 2);
+	assert_int_equal(mark_of(s->access_fd[0]), 'A');
+	assert_int_equal(mark_of(s->access_fd[1]), 'C');
+	close(s->access_fd[0]);
+	close(s->access_fd[1]);
+	send_access(a, 1, 'D');
+	send_access(a, 1, 'F');
+	assert_int_equal(lcimsg_send(a, LC_MSG_ERRORLOG, 0, NULL, 0, &fd, 1, LCIMSG_FD_TAKE), 0);
+	lcimsg_flush(a);
+	for (int k = 0; k < 4; k++) /* a read ends with a message that has a descriptor */
+		assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), 0);
+	int marked_err = mark_of(2);
+	dup2(saved, 2);
+	close(saved);
+	assert_int_equal(marked_err, 'E');
+	assert_in_range(seen.logs, 1, 2);
+	assert_int_equal(seen.index, 1);
+	assert_int_equal(mark_of(seen.fd), 'F');
+	send_access(a, 2, 'H'); /* there is no such log */
+	lcimsg_flush(a);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), -EPROTO);
+	assert_int_equal(seen.lost, 1);
+	close(seen.fd);
 	lc_ctl_close(c);
 	lcimsg_close(a);
 }
@@ -336,8 +416,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(test_setup),   CASE(test_setup_errors), CASE(test_order_behind_go),       CASE(test_orders),
-	    CASE(test_garbage), CASE(test_words),        CASE(test_arbiter_does_not_read),
+	    CASE(test_setup),  CASE(test_logs),    CASE(test_setup_errors), CASE(test_order_behind_go),
+	    CASE(test_orders), CASE(test_garbage), CASE(test_words),        CASE(test_arbiter_does_not_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -360,6 +360,41 @@ test_refusal_text(void **state)
 	fake_free(f);
 }
 
+/* Each refusal is told once, with as much of the request line as was understood. */
+static void
+test_refusals_are_told(void **state)
+{
+	static const struct {
+		const char *in, *want;
+	} refusals[] = {
+	    {"GET /a?b HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 \"GET /a?b HTTP/1.1\"\n"},
+	    {"GET  /a HTTP/1.1\r\n" H "\r\n", "400 \"GET /a HTTP/1.1\"\n"},
+	    {"GET /a HTTP/2.0\r\n" H "\r\n", "505 \"GET /a HTTP/2.0\"\n"},
+	    {"GARBAGE\r\n\r\n", "501 \"  \"\n"},
+	    {"\x16\x03\x01 tls", "400 \"  \"\n"},
+	    {"POST /x HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "stream 400 \"  \"\n"},
+	    {"GET / HTTP/1.1\r\n" H "\r\n", ""},
+	};
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+		for (int pieces = 0; pieces < 2; pieces++) {
+			struct fake *f = fake_open(NULL, NULL);
+			size_t n = strlen(refusals[i].in);
+			for (size_t k = 0; pieces && k < n; k++)
+				fake_feed(f, refusals[i].in + k, 1);
+			if (!pieces)
+				fake_feed(f, refusals[i].in, n);
+			assert_string_equal(f->access.p ? f->access.p : "", refusals[i].want);
+			assert_null(f->broken);
+			fake_free(f);
+		}
+	struct fake *f = fake_open(NULL, NULL); /* a head that never ends */
+	fake_feed(f, "GET /slow HTTP/1.1\r\nHo", 22);
+	fake_timeout(f, LC_TM_HEAD);
+	assert_string_equal(f->access.p, "408 \"GET /slow HTTP/1.1\"\n");
+	fake_free(f);
+}
+
 /* ---- limits ---- */
 
 static void
@@ -809,23 +844,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_corpus),
-	    cmocka_unit_test(test_splits),
-	    cmocka_unit_test(test_allocations),
-	    cmocka_unit_test(test_framing),
-	    cmocka_unit_test(test_server_header),
-	    cmocka_unit_test(test_memo),
-	    cmocka_unit_test(test_refusal_text),
-	    cmocka_unit_test(test_limits),
-	    cmocka_unit_test(test_chunk_framing),
-	    cmocka_unit_test(test_back_pressure),
-	    cmocka_unit_test(test_early_response),
-	    cmocka_unit_test(test_expect),
-	    cmocka_unit_test(test_timers),
-	    cmocka_unit_test(test_drain),
-	    cmocka_unit_test(test_keepalive_requests),
-	    cmocka_unit_test(test_eof),
-	    cmocka_unit_test(test_overload),
+	    cmocka_unit_test(test_corpus),        cmocka_unit_test(test_splits),
+	    cmocka_unit_test(test_allocations),   cmocka_unit_test(test_framing),
+	    cmocka_unit_test(test_server_header), cmocka_unit_test(test_memo),
+	    cmocka_unit_test(test_refusal_text),  cmocka_unit_test(test_refusals_are_told),
+	    cmocka_unit_test(test_limits),        cmocka_unit_test(test_chunk_framing),
+	    cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_early_response),
+	    cmocka_unit_test(test_expect),        cmocka_unit_test(test_timers),
+	    cmocka_unit_test(test_drain),         cmocka_unit_test(test_keepalive_requests),
+	    cmocka_unit_test(test_eof),           cmocka_unit_test(test_overload),
 	    cmocka_unit_test(test_request),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

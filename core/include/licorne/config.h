@@ -23,6 +23,8 @@
 #define LC_T_MSEC2 10u  /* MIN MAX           struct lc_msec2            */
 #define LC_T_BLOCK 11u  /* { ... }           opened by the core         */
 #define LC_T_CUSTOM 12u /* words            struct lc_list, checked by the module's check() */
+#define LC_T_LINES \
+	13u /* words            struct lc_list: of each line its words, then a NULL; repeatable.  aux: lc_lines */
 
 /* lc_directive.context: where it may stand (a bit set) */
 #define LC_C_MAIN 1u
@@ -53,11 +55,19 @@ struct lc_enum { /* ended by a NULL name */
 	uint64_t value;
 };
 
+struct lc_lines {
+	uint32_t min, max;           /* words of a line */
+	uint32_t path, pad;          /* 1: the first one is a path, relative to the prefix (-p) */
+	const struct lc_enum *words; /* and these words are none */
+	/* Is the line right?  0, or < 0 and a sentence that follows "NAME: ": what, what was expected.  NULL: it is. */
+	int (*check)(const char *const *argv, uint32_t argc, char *msg, size_t msgsize);
+};
+
 struct lc_directive {
 	const char *name;
 	uint32_t type, context, flags, offset;
 	const char *def; /* default as text, NULL: zero / absent */
-	const void *aux; /* lc_range, lc_enum[], or NULL */
+	const void *aux; /* lc_range, lc_enum[], lc_lines, or NULL */
 	const char *since;
 	const char *args;  /* how the arguments are written: "SIZE", "on | off", "MIN MAX" */
 	const char *brief; /* one line */

@@ -118,6 +118,10 @@ struct lc_conn_api {
 	struct lc_str (*date)(struct lc_conn *);                     /* IMF-fixdate, 29 bytes (RFC 9110 5.6.7) */
 	int (*draining)(struct lc_conn *); /* 1: this process is going away: no more keep-alive */
 	void (*log)(struct lc_conn *, int level, const char *fmt, ...) LC_PRINTF(3, 4); /* names the client */
+	/* ABI 0.2.  The protocol answers with this status by itself, for the access log.  With a stream: in place of
+	 * the worker's answer, of which nothing was put out; before stream_abort().  NULL: the request never became a
+	 * stream; what is known of it is in the struct, the rest empty, and is used during the call only. */
+	void (*refused)(struct lc_conn *, struct lc_stream *, uint32_t status, const struct lc_req *);
 };
 
 #endif
