@@ -148,6 +148,7 @@ main(void)
 	MEMBER(lc_stream_api, set_user);
 	MEMBER(lc_stream_api, user);
 	MEMBER(lc_stream_api, release);
+	MEMBER(lc_stream_api, trailers);
 
 	/* proto.h */
 	STRUCT(lc_proto);
