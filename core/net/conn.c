@@ -477,7 +477,11 @@ round_of(struct lc_conn *c)
 		if (c->ev.fn == ignore_event)
 			return -1;
 	}
-	if (c->flags & (LC_C_DRAIN | LC_C_DRAIN_FINAL)) {
+	if (c->flags & (LC_C_DRAIN | LC_C_DRAIN_FINAL | LC_C_HAND_OVER)) {
+		if (c->flags & LC_C_HAND_OVER) {
+			lc_upgrade_run(c);
+			return 1;
+		}
 		uint32_t phase = c->flags & LC_C_DRAIN_FINAL ? LC_DRAIN_FINAL : LC_DRAIN_NOTICE;
 		c->flags &= ~(LC_C_DRAIN | LC_C_DRAIN_FINAL);
 		if (!c->proto) {

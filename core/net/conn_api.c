@@ -189,4 +189,6 @@ const struct lc_conn_api lc_conn_table = {
     .date = cx_date,
     .draining = cx_draining,
     .log = cx_log,
+    .upgrade_find = lc_upgrade_find,
+    .hand_over = lc_upgrade_request,
 };

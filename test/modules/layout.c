@@ -173,6 +173,9 @@ main(void)
 	MEMBER(lc_proto, drain);
 	MEMBER(lc_proto, timeout);
 	MEMBER(lc_proto, status);
+	MEMBER(lc_proto, upgrade);
+	MEMBER(lc_proto, upgrade_check);
+	MEMBER(lc_proto, upgrade_open);
 	STRUCT(lc_conn_api);
 	MEMBER(lc_conn_api, size);
 	MEMBER(lc_conn_api, pad);
@@ -197,6 +200,8 @@ main(void)
 	MEMBER(lc_conn_api, date);
 	MEMBER(lc_conn_api, draining);
 	MEMBER(lc_conn_api, log);
+	MEMBER(lc_conn_api, upgrade_find);
+	MEMBER(lc_conn_api, hand_over);
 
 	/* worker.h */
 	STRUCT(lc_worker_api);
