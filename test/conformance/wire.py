@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from client import Broken, Client, Ended, Response
+from client import Broken, Client, Ended, Reset, Response
 from table import Row
 
 PROBE = b"GET /probe HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -114,6 +114,8 @@ def converse(c: Client, row: Row, cuts: Cuts = whole, patience: float = 20.0) ->
                 return out
     except Ended:
         out.end = "close"
+    except Reset:
+        out.end = "close"  # between two answers: it was told more than it wants to hear
     except TimeoutError:
         out.end = "waits"
     except (Broken, OSError, ValueError) as error:
