@@ -58,7 +58,7 @@ static const struct lc_directive rows[] = {
     LC_FLAG(struct h1_conf, fold, "permit_obsolete_folding", WHERE, "off", "accept folded field lines",
 	    "Whether a field of a request may go on in a line that begins with white space (RFC 9112 5.2), as client "
 	    "certificates do that nginx passes on by `$ssl_client_cert`. Off, it is answered with 400. On, each fold "
-	    "becomes spaces; fields that framing, routing or the connection depend on may not be folded all the same."),
+	    "becomes a space; fields that framing, routing or the connection depend on may not be folded all the same."),
 };
 
 static const struct {

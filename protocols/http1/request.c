@@ -15,8 +15,12 @@ struct facts {
 	struct lc_str host, te, length, expect;
 	uint32_t nhost, nte, nlength, nexpect;
 	uint32_t host_at, upgrade_at; /* which field it is */
-	int te_trailers, upgrade, proxy_connection;
+	int te_trailers;
+	uint32_t rare; /* RARE_* */
 };
+
+#define RARE_UPGRADE 1u
+#define RARE_PROXY_CONNECTION 2u
 
 /* Fields that framing, routing and the connection depend on. */
 static int
@@ -52,14 +56,24 @@ check_folds(struct h1 *s)
 	return 0;
 }
 
-/* Each fold becomes spaces (RFC 9112 5.2). */
+/* Each fold, with the white space around it, becomes one space (RFC 9112 5.2). */
 static struct lc_str
 unfolded(char *p, size_t n)
 {
-	for (size_t k = 0; k < n; k++)
-		if (p[k] == '\r' || p[k] == '\n')
-			p[k] = ' ';
-	return lc_value_trim(p, n);
+	size_t to = 0;
+
+	for (size_t k = 0; k < n; k++) {
+		if (p[k] != '\r') {
+			p[to++] = p[k];
+			continue;
+		}
+		while (to && (p[to - 1] == ' ' || p[to - 1] == '\t'))
+			to--;
+		p[to++] = ' ';
+		for (k++; k + 1 < n && (p[k + 1] == ' ' || p[k + 1] == '\t'); k++)
+			;
+	}
+	return lc_value_trim(p, to);
 }
 
 /* Give each field its token, trim its value, and collect the facts. */
@@ -100,12 +114,12 @@ look_at_fields(struct h1 *s, struct facts *ret)
 			t.nexpect++;
 			break;
 		case LC_TOK_UPGRADE:
-			if (!t.upgrade)
+			if (!(t.rare & RARE_UPGRADE))
 				t.upgrade_at = (uint32_t)(f - s->sc->v);
-			t.upgrade = 1;
+			t.rare |= RARE_UPGRADE;
 			break;
 		case LC_TOK_PROXY_CONNECTION:
-			t.proxy_connection = 1;
+			t.rare |= RARE_PROXY_CONNECTION;
 			break;
 		case LC_TOK_TE:
 			t.te_trailers |= lc_list_has(v.p, v.n, "trailers");
@@ -144,10 +158,20 @@ check_line(struct h1 *s, struct lc_str *ret_method)
 	H1_CHECK(s, H1_VERSION_UNSUPPORTED, s->p.http_major != 1);
 	/* between method and target llhttp skips spaces and nothing else */
 	const char *url = s->base + sc->url;
-	H1_CHECK(s, H1_VERSION_PROTOCOL, sc->version < 5 || memcmp(s->base + sc->version - 5, "HTTP/", 5) != 0);
+	/* llhttp has seen "HTTP/", "RTSP/" or " ICE/" */
+	H1_CHECK(s, H1_VERSION_PROTOCOL, s->base[sc->version - 5] != 'H');
 	H1_CHECK(s, H1_LINE_SPACES,
 		 sc->url < 2 || url[-1] != ' ' || url[-2] == ' ' || sc->url + sc->url_n + 6 != sc->version);
 	*ret_method = (struct lc_str){s->base, sc->url - 1};
+	return 0;
+}
+
+static __attribute__((cold)) int
+check_target(struct h1 *s, int bad)
+{
+	H1_CHECK(s, H1_TARGET_CHAR, bad == LC_TARGET_CHAR);
+	H1_CHECK(s, H1_TARGET_FORM, bad == LC_TARGET_FORM);
+	H1_CHECK(s, H1_TARGET_AUTHORITY, bad == LC_TARGET_AUTHORITY);
 	return 0;
 }
 
@@ -226,7 +250,9 @@ check_host(struct h1 *s, const struct facts *t, const struct lc_target *target, 
 	H1_CHECK(s, H1_HOST_TWICE, t->nhost > 1);
 	H1_CHECK(s, H1_HOST_MISSING, t->nhost == 0 && s->minor >= 1);
 	H1_CHECK(s, H1_HOST_INVALID, t->nhost && !host_valid(t->host));
-	*ret_authority = target->absolute ? target->authority : t->host; /* RFC 9112 3.2.2: the target's counts */
+	*ret_authority = target->absolute && h1_on(H1_ABSOLUTE_HOST)
+			     ? target->authority
+			     : t->host; /* RFC 9112 3.2.2: the target's counts */
 	return 0;
 }
 
@@ -256,9 +282,8 @@ h1_request(struct h1 *s)
 	look_at_fields(s, &t);
 	H1_CHECK(s, H1_METHOD_CONNECT, s->p.method == HTTP_CONNECT);
 	int bad = lc_target_parse(&target, method, s->base + sc->url, sc->url_n);
-	H1_CHECK(s, H1_TARGET_CHAR, bad == LC_TARGET_CHAR);
-	H1_CHECK(s, H1_TARGET_FORM, bad == LC_TARGET_FORM);
-	H1_CHECK(s, H1_TARGET_AUTHORITY, bad == LC_TARGET_AUTHORITY);
+	if (bad && check_target(s, bad))
+		return HPE_USER;
 	if (check_framing(s, &t, &length) || check_host(s, &t, &target, &authority))
 		return HPE_USER;
 	s->chunked = length < 0;
@@ -268,12 +293,12 @@ h1_request(struct h1 *s)
 			 t.nexpect > 1 || t.expect.n != 12 || !lc_case_equal(t.expect.p, "100-continue", 12));
 		s->expect = length != 0;
 	}
-	if (t.proxy_connection)
+	if (t.rare & RARE_PROXY_CONNECTION)
 		look_at_connection(s);
-	if (s->p.flags & F_CONNECTION_CLOSE && h1_on(H1_CONNECTION_CLOSE))
-		s->client_keep = 0;
-	else
-		s->client_keep = s->minor >= 1 || s->p.flags & F_CONNECTION_KEEP_ALIVE || !h1_on(H1_CONNECTION_HTTP10);
+	s->client_keep = s->p.flags & F_CONNECTION_CLOSE && h1_on(H1_CONNECTION_CLOSE) ? 0
+			 : s->minor >= 1                                               ? 1
+			 : s->p.flags & F_CONNECTION_KEEP_ALIVE                        ? 1
+										       : !h1_on(H1_CONNECTION_HTTP10);
 	s->keep = s->client_keep && (!s->conf->keepalive_requests || s->requests < s->conf->keepalive_requests);
 
 	/* Nothing to refuse in the request itself from here but what the transport decides. */
@@ -283,7 +308,7 @@ h1_request(struct h1 *s)
 	if (!s->st)
 		return h1_fail(s, 503, "too much at once");
 	H1_CHECK(s, H1_TARGET_SECURE, target.secure && !(rq->flags & LC_R_TLS));
-	uint32_t nfields = sc->n + (target.absolute && !t.nhost); /* there will be a Host */
+	uint32_t nfields = sc->n + !t.nhost; /* absolute-form brings one */
 	s->x = h1_api->stream_alloc(s->st, sizeof(*s->x) + nfields * sizeof(struct lc_field) + head_n);
 	if (!s->x) {
 		h1_api->stream_abort(s->st, LC_RSN_LIMIT);
@@ -320,13 +345,15 @@ h1_request(struct h1 *s)
 	else
 		rq->path = moved(target.path, s->base, head);
 	rq->query = target.query.p ? moved(target.query, s->base, head) : (struct lc_str){NULL, 0};
-	if (target.absolute && h1_on(H1_ABSOLUTE_HOST)) /* whoever looks at Host sees the same (RFC 9112 3.2.2) */
+	rq->fields = fields;
+	rq->nfields = sc->n;
+	rq->length = length;
+	if (target.absolute && h1_on(H1_ABSOLUTE_HOST)) { /* whoever looks at Host sees the same (RFC 9112 3.2.2) */
+		rq->nfields = nfields;
 		fields[t.nhost ? t.host_at : sc->n] = (struct lc_field){
 		    .name = {lc_token_name(LC_TOK_HOST), 4}, .value = rq->authority, .token = LC_TOK_HOST};
-	rq->fields = fields;
-	rq->nfields = nfields;
-	rq->length = length;
-	if (t.upgrade && (s->x->upgrade = h1_upgrade(s, rq, &fields[t.upgrade_at]))) {
+	}
+	if ((t.rare & RARE_UPGRADE) && (s->x->upgrade = h1_upgrade(s, rq, &fields[t.upgrade_at]))) {
 		h1_api->want_write(s->c);
 		return 0;
 	}

@@ -55,8 +55,8 @@ put_hex(char *p, uint64_t v)
 	}
 }
 
-char *
-h1_put_status(char *p, uint32_t status, struct lc_str reason)
+static inline char *
+put_status(char *p, uint32_t status, struct lc_str reason)
 {
 	if (status == 200 && (!reason.n || (reason.n == 2 && memcmp(reason.p, "OK", 2) == 0)))
 		return LIT(p, "HTTP/1.1 200 OK\r\n");
@@ -67,6 +67,12 @@ h1_put_status(char *p, uint32_t status, struct lc_str reason)
 	*p++ = ' ';
 	p = put(p, reason.n ? reason : lc_status_reason(status));
 	return LIT(p, "\r\n");
+}
+
+char *
+h1_put_status(char *p, uint32_t status, struct lc_str reason)
+{
+	return put_status(p, status, reason);
 }
 
 /* Date and Server, where the application has not said them. */
@@ -126,7 +132,7 @@ h1_put_out(struct h1 *s, struct lc_outv *v, const char *p, size_t n)
 static char *
 put_info(char *p, const struct lc_head *h)
 {
-	p = h1_put_status(p, h->status, h->reason);
+	p = put_status(p, h->status, h->reason);
 	for (uint32_t k = 0; k < h->nfields; k++) {
 		const struct lc_field *f = &h->fields[k];
 		uint16_t token = f->token ? f->token : lc_token(f->name.p, f->name.n);
@@ -187,7 +193,7 @@ memo_keep(const struct lc_head *h, const struct head_facts *facts, const char *p
 static char *
 put_fields(char *p, const struct lc_head *h, struct head_facts *facts)
 {
-	p = h1_put_status(p, h->status, h->reason);
+	p = put_status(p, h->status, h->reason);
 	for (uint32_t k = 0; k < h->nfields; k++) {
 		const struct lc_field *f = &h->fields[k];
 		uint16_t token = f->token ? f->token : lc_token(f->name.p, f->name.n);
@@ -333,7 +339,7 @@ render_refusal(struct h1 *s, struct lc_outv *v)
 	char buf[512], *p = buf;
 	struct lc_str reason = lc_status_reason(s->refuse);
 
-	p = h1_put_status(p, s->refuse, reason);
+	p = put_status(p, s->refuse, reason);
 	p = put_common(s, p, 0, 0);
 	p = LIT(p, "Content-Type: text/plain\r\nContent-Length: ");
 	p = put_number(p, reason.n + 1);

@@ -867,10 +867,10 @@ test_folds(void **state)
 	static const struct {
 		const char *fields, *seen; /* seen NULL: refused */
 	} folds[] = {
-	    {"X-A: 1\r\n 2\r\n", " field0 x-a:1   2\n"},
-	    {"X-A: 1 \r\n\t 2 \t\r\nX-B: 3\r\n", " field0 x-a:1   \t 2\n field0 x-b:3\n"},
+	    {"X-A: 1\r\n 2\r\n", " field0 x-a:1 2\n"},
+	    {"X-A: 1 \r\n\t 2 \t\r\nX-B: 3\r\n", " field0 x-a:1 2\n field0 x-b:3\n"},
 	    {"X-A:\r\n 2\r\n", " field0 x-a:2\n"},
-	    {"X-A: 1\r\n 2\r\n 3\r\n", " field0 x-a:1   2   3\n"},
+	    {"X-A: 1\r\n 2\r\n 3\r\n", " field0 x-a:1 2 3\n"},
 	    {"X-A: \xe9\r\n", " field0 x-a:\xe9\n"},
 	    {"X-A:\r\n", " field0 x-a:\n"},
 	    {"X-A : 1\r\n", NULL},
@@ -910,8 +910,8 @@ test_folds(void **state)
 					char want[128];
 					snprintf(want, sizeof(want), "%s%s", trailer ? " trailer0 " : "",
 						 folds[k].seen + (trailer ? 8 : 0));
-					want[trailer ? 20 : strlen(want)] =
-					    0; /* of several trailers the first will do */
+					if (trailer) /* of several the first will do */
+						want[strcspn(want, "\n")] = 0;
 					if (!strstr(f->events.p, want))
 						fail_msg("%s: saw\n%s\nnot %s", folds[k].fields, f->events.p, want);
 				} else if (strncmp(f->out.p, "HTTP/1.1 400 ", 13) != 0) {
