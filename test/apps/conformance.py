@@ -38,7 +38,7 @@ def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         return [b"{}"]
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return iter([b"one ", b"two ", b"three"])
+        return iter([b"x" * 100000] * 3)  # more than any server holds back to learn the length
     try:
         text = json.dumps(seen(environ)).encode()
     except OSError:  # the body did not come whole: nobody hears this

@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+CHECKS = Path(__file__).resolve().parents[2] / "protocols" / "http1" / "checks.h"
 FILE = Path(__file__).with_name("requests.toml")
 MOST = 10  # rows that may share a cause
 LEAST = 200  # rows altogether
@@ -85,3 +86,18 @@ def load() -> list[Row]:
     assert len({row.name for row in rows}) == len(rows), "a name comes twice"
     assert len({(row.send, row.server, row.eof) for row in rows}) == len(rows), "a request comes twice"
     return rows
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row of protocols/http1/checks.h."""
+
+    name: str
+    status: int  # 0: a rule that refuses nothing
+    text: str
+
+
+def checks() -> list[Check]:
+    found = re.findall(r'^\tX\(\w+, "([a-z0-9-]+)", (\d+), "([^"]*)"\)', CHECKS.read_text(), re.M)
+    assert len(found) > 40
+    return [Check(name, int(status), text) for name, status, text in found]

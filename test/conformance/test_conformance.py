@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from client import Client
-from harness import PATIENCE, Server, until
+from harness import PATIENCE, ROOT, Server
+from judge import ask
 from servers import configuration
-from table import Row, load
-from wire import Cuts, Outcome, at_random, bytewise, converse, whole
+from table import Row, checks, load
+from wire import Cuts, at_random, bytewise, whole
 
 ROWS = load()
 TCP, UNIX = 0, 1
@@ -43,39 +43,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
                 server.kill()
 
 
-def check_refusal(row: Row, out: Outcome) -> None:
-    """A refusal is a whole, small answer that ends the connection, and tells the client no more than its status."""
-    last = out.answers[-1]
-    assert last.get("Connection") == "close"
-    assert last.get("Content-Type") == "text/plain"
-    if row.send.startswith(b"HEAD "):
-        assert not last.body
-    else:
-        assert last.body == f"{last.reason}\n".encode()
-    assert last.get("Date")
-
-
-def refusals(server: Server) -> list[str]:
-    mark = "request refused with "
-    return [line.partition(mark)[2] for line in server.log.splitlines() if mark in line]
-
-
 def check(server: Server, row: Row, client: Client, cuts: Cuts) -> None:
-    before = len(refusals(server))
-    with client as c:
-        out = converse(c, row, cuts, PATIENCE)
-    assert out.text == " ".join([*map(str, row.statuses), row.end])
-    for answer, sees in zip(out.answers, row.sees, strict=False):
-        if sees:
-            facts = json.loads(answer.body)
-            assert {key: facts.get(key) for key in sees} == sees
-    for answer, fields in zip(out.answers, row.fields, strict=False):
-        assert {name: answer.get(name) for name in fields} == fields
-    assert out.rest == row.after
-    if row.refused:
-        check_refusal(row, out)
-        until(lambda: len(refusals(server)) > before, "a line in the log")
-    assert refusals(server)[before:] == ([f"{row.refused}: {row.log}"] if row.refused else [])
+    assert ask(server, row, client, cuts, PATIENCE) == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -97,8 +66,19 @@ def test_row_of_sync_worker(servers: Servers, row: Row) -> None:
 
 
 def test_table_covers_the_checks() -> None:
-    """Every check of the module that a client can run into is the cause of a row."""
-    source = Path(__file__).resolve().parents[2] / "protocols" / "http1" / "checks.h"
-    names = {line.split('"')[1] for line in source.read_text().splitlines() if line.strip().startswith("X(")}
-    assert names
-    assert names <= {row.cause for row in ROWS}
+    """Every check that a client can run into is the cause of rows, with the status and the sentence that it has there."""
+    by_cause: dict[str, Row] = {}
+    for row in ROWS:
+        by_cause.setdefault(row.cause, row)
+    for check in checks():
+        row = by_cause[check.name]
+        assert (row.log, row.refused) == ((check.text, check.status) if check.status else ("", 0)), check
+
+
+def test_page_is_current() -> None:
+    """docs/conformance.md has every row, as the table names it; else: test/conformance/compare."""
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    named = [" ".join([*map(str, row.statuses), row.end]) for row in ROWS]
+    shown = [line.split(" | ")[-3] for line in page.splitlines() if re.search(r" \| \d{4} [0-9A-Z.]+ \| ", line)]
+    assert shown == named
+    assert re.findall(r"^## (\S+)$", page, re.M) == list(dict.fromkeys(row.cause for row in ROWS))

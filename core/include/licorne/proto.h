@@ -81,14 +81,14 @@ struct lc_proto {
 	void (*status)(void *sess, struct lc_stat *);
 
 	/*
-	 * ABI 0.2: taking over a connection that began in another protocol (RFC 9110 7.8).  All three or none.
+	 * ABI 0.2: taking over a connection that began in another protocol (RFC 9110 7.8); NULL: never.
 	 *
 	 * upgrade: tokens that offers name, NULL-ended, compared without case, as a whole ("name" or "name/version").
 	 */
 	const char *const *upgrade;
-	/* Is the request, whose body is empty, fit for it?  No connection yet, nothing to keep: LC_OK, or
-	 * LC_STREAM_DEAD: the offer is passed over, the request answered as any other.  It may set fields (and nfields)
-	 * of the head that announces the change, from stream_alloc() of this stream or static memory. */
+	/* Is the request, whose body is empty, fit for it?  NULL: any is.  No connection yet, nothing to keep: LC_OK,
+	 * or LC_STREAM_DEAD: the offer is passed over, the request answered as any other.  It may set fields (and
+	 * nfields) of the head that announces the change, from stream_alloc() of this stream or static memory. */
 	int (*upgrade_check)(const void *conf, struct lc_stream *, const struct lc_req *, struct lc_head *answer);
 	/* Like open(), after the announcement: the bytes behind the request are given to recv().  The request is valid
 	 * during the call. */
