@@ -499,7 +499,11 @@ round_of(struct lc_conn *c)
 		if (c->ev.fn == ignore_event)
 			return -1;
 	}
-	if (c->flags & (LC_C_DRAIN | LC_C_DRAIN_FINAL)) {
+	if (c->flags & (LC_C_DRAIN | LC_C_DRAIN_FINAL | LC_C_HAND_OVER)) {
+		if (c->flags & LC_C_HAND_OVER) {
+			lc_upgrade_run(c);
+			return 1;
+		}
 		uint32_t phase = c->flags & LC_C_DRAIN_FINAL ? LC_DRAIN_FINAL : LC_DRAIN_NOTICE;
 		int wait = !c->proto && c->tr && phase == LC_DRAIN_NOTICE; /* told when there is one to tell */
 		if (!wait)

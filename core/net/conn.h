@@ -23,8 +23,9 @@
 #define LC_C_POSTED 0x200u
 #define LC_C_DRAIN 0x400u /* drain(NOTICE) is to be called */
 #define LC_C_DRAIN_FINAL 0x800u
-#define LC_C_IN_STASH 0x1000u /* srv->in_p points into the stash */
-#define LC_C_YIELD 0x2000u    /* has sent LC_TURN_BYTES in this turn: others are next */
+#define LC_C_IN_STASH 0x1000u  /* srv->in_p points into the stash */
+#define LC_C_YIELD 0x2000u     /* has sent LC_TURN_BYTES in this turn: others are next */
+#define LC_C_HAND_OVER 0x4000u /* another protocol takes over between module calls */
 
 #define LC_TURN_BYTES \
 	(4u << 20) /* one connection may not keep the loop from the others by taking what it is sent fast */
@@ -92,6 +93,8 @@ struct lc_conn {
 	struct lc_backlog *out;
 	uint32_t flags, rt_which;
 	uint32_t write_ms;
+	const struct lc_lproto *next_proto; /* with HAND_OVER: who takes over, and the request that asked for it */
+	struct lc_stream *next_request;
 	uint32_t lingered, reason; /* reason: LC_RSN_* for streams that a flushing close ends */
 	uint16_t port, peer_n;
 	char peer[48];
@@ -117,6 +120,11 @@ int lc_conn_stash(struct lc_conn *);
 void lc_conn_read(struct lc_conn *);
 void lc_conn_read_timer(struct lc_timer *);
 void lc_conn_write_timer(struct lc_timer *);
+
+/* upgrade.c */
+const struct lc_proto *lc_upgrade_find(struct lc_conn *, struct lc_str *token, const void **ret_conf);
+int lc_upgrade_request(struct lc_conn *, const struct lc_proto *, struct lc_stream *);
+void lc_upgrade_run(struct lc_conn *); /* HAND_OVER is set, no module call is in progress */
 
 /* deliver.c: events of one stream to its protocol and worker.  0: the lead was handed on, unwind. */
 int lc_deliver(struct lc_conn *, struct lc_stream *);

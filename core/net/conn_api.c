@@ -200,4 +200,6 @@ const struct lc_conn_api lc_conn_table = {
     .draining = cx_draining,
     .log = lc_conn_log,
     .refused = lc_account_refused,
+    .upgrade_find = lc_upgrade_find,
+    .hand_over = lc_upgrade_request,
 };

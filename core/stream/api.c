@@ -118,6 +118,16 @@ api_avail(struct lc_stream *s, int *fin)
 	return n;
 }
 
+static const struct lc_field *
+api_trailers(struct lc_stream *s, uint32_t *n)
+{
+	lc__lock(s);
+	const struct lc_field *f = s->nin_trailers ? s->in_trailers : NULL;
+	*n = s->nin_trailers;
+	lc__unlock(s);
+	return f;
+}
+
 static int
 api_respond(struct lc_stream *s, const struct lc_head *h)
 {
@@ -390,4 +400,5 @@ const struct lc_stream_api lc_stream_table = {
     .set_user = api_set_user,
     .user = api_user,
     .release = api_release,
+    .trailers = api_trailers,
 };

@@ -22,6 +22,7 @@
 #include <licorne/proto.h>
 #include <llhttp.h>
 
+#include "http1/checks.h"
 #include "semantics/semantics.h"
 #include "semantics/trust.h"
 
@@ -30,7 +31,7 @@
 #define H1_QUEUE_LOW (32u << 10) /* a paused body is read on from here */
 #define H1_STEP 2048u            /* bytes added to a partial head at a time */
 #define H1_BLANK_MAX 4u          /* empty lines before a request line (RFC 9112 2.2) */
-#define H1_CHUNK_EXT 1024u       /* extension bytes of one chunk */
+#define H1_CHUNK_EXT_MAX 1024u   /* extension bytes of one chunk */
 #define H1_FRAMING (16u << 10)   /* chunk framing beyond what the chunks are worth */
 #define H1_DRAIN_MS 300          /* a request that is on its way when draining starts is still answered */
 
@@ -38,7 +39,7 @@ struct h1_conf {
 	uint64_t request_line, fields, field_size, head_size, body_size;
 	uint64_t head_timeout, body_timeout, send_timeout, keepalive_timeout;
 	uint64_t keepalive_requests;
-	uint8_t server_header;
+	uint8_t server_header, fold;
 	struct lc_trust_conf trust;
 };
 
@@ -89,12 +90,20 @@ struct h1_info { /* a 1xx head that waits */
 	struct h1_info *next;
 };
 
+/* The connection goes to another protocol behind this request; in the stream's arena. */
+struct h1_upgrade {
+	const struct lc_proto *proto;
+	struct lc_str token;
+	struct lc_head head; /* what the other protocol adds to the answer */
+};
+
 /* The current exchange; in the stream's arena. */
 struct h1_x {
 	const struct lc_head *final; /* the core's own copy: it lives as long as the stream */
 	const struct h1_memo *memo;  /* what was kept of it, see respond.c */
 	struct h1_info *info;
 	const struct lc_field *trailers;
+	const struct h1_upgrade *upgrade;
 	uint64_t out_left;   /* LENGTH: body bytes still to come */
 	uint64_t chunk_left; /* CHUNKED: bytes of the announced chunk still to come */
 	uint64_t queued;     /* request body handed to the core and not consumed */
@@ -119,7 +128,6 @@ struct h1 {
 	struct h1_part *part;
 	struct h1_scratch *sc; /* while parsing */
 	const char *base;      /* first byte of what is being collected; NULL: nothing */
-	const char *why;       /* of the refusal; static */
 	char *spill;           /* malloc()ed output, spill_n bytes, the first spill_off are out */
 	uint32_t spill_n, spill_off;
 	uint64_t in_total; /* body bytes of this message so far */
@@ -133,6 +141,7 @@ struct h1 {
 	uint8_t keep;        /* the connection may go on after it */
 	uint8_t client_keep; /* the client expects that */
 	uint8_t is_head, expect, chunked, no_body;
+	uint8_t last_chunk; /* its size line is over: what follows is the trailer section */
 	/* of the connection */
 	uint8_t trusted; /* lc_trust_apply()'s */
 	uint8_t timed;   /* HEAD timer runs */
@@ -147,7 +156,9 @@ extern const llhttp_settings_t h1_settings;
 void h1_arm(struct h1 *, uint32_t which, uint64_t ms); /* 0: cancel */
 void h1_close(struct h1 *, int how);                   /* once all output is put out */
 /* A refusal of the request in hand: log line, stream told, complete response, connection closed.  Returns HPE_USER. */
-int h1_refuse(struct h1 *, uint32_t status, const char *why);
+int h1_refuse(struct h1 *, enum h1_check) __attribute__((cold));
+/* The same, where the request is not to blame. */
+int h1_fail(struct h1 *, uint32_t status, const char *why) __attribute__((cold));
 void h1_part_free(struct h1 *);
 /* An idle state is reached: next request, or none. */
 void h1_idle(struct h1 *);
@@ -160,7 +171,15 @@ int h1_over_limit(struct h1 *, size_t len, int at_error); /* 0, or refused */
 int h1_request(struct h1 *); /* head complete: 0 or HPE_USER */
 int h1_trailers(struct h1 *, const struct lc_field **ret, uint32_t *ret_n);
 
+/* upgrade.c */
+/* Which protocol the request hands the connection to; NULL: none, it is answered here. */
+const struct h1_upgrade *h1_upgrade(struct h1 *, const struct lc_req *, const struct lc_field *offer);
+/* Put out the answer, and when it is out hand over.  0: call again; 1: done; below 0: broken. */
+int h1_upgrade_out(struct h1 *, struct lc_outv *);
+
 /* respond.c */
+char *h1_put_status(char *, uint32_t status, struct lc_str reason);
+int h1_put_out(struct h1 *, struct lc_outv *, const char *, size_t n);
 int h1_head(void *sess, void *ps, const struct lc_head *);
 void h1_out_ready(void *sess, void *ps);
 int h1_out_trailers(void *sess, void *ps, const struct lc_field *, uint32_t n);

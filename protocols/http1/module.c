@@ -56,7 +56,20 @@ static const struct lc_directive rows[] = {
 	    "The response to this request on a connection closes it. `0`: no limit; `1` turns keep-alive off."),
     LC_FLAG(struct h1_conf, server_header, "server_header", WHERE, "on", "send a Server field",
 	    "Whether responses say `Server: licorne`, unless the application sets the field itself."),
+    LC_FLAG(struct h1_conf, fold, "permit_obsolete_folding", WHERE, "off", "accept folded field lines",
+	    "Whether a field of a request may go on in a line that begins with white space (RFC 9112 5.2), as client "
+	    "certificates do that nginx passes on by `$ssl_client_cert`. Off, it is answered with 400. On, each fold "
+	    "becomes a space; fields that framing, routing or the connection depend on may not be folded all the same."),
     LC_TRUST_ROWS(struct h1_conf, trust, WHERE),
+};
+
+static const struct {
+	uint16_t status;
+	const char *why;
+} checks[] = {
+#define X(id, name, status, text) {status, text},
+    H1_CHECKS(X)
+#undef X
 };
 
 /* ---- shared ---- */
@@ -114,7 +127,13 @@ tell_refusal(struct h1 *s, uint32_t status)
 }
 
 int
-h1_refuse(struct h1 *s, uint32_t status, const char *why)
+h1_refuse(struct h1 *s, enum h1_check check)
+{
+	return h1_fail(s, checks[check].status, checks[check].why);
+}
+
+int
+h1_fail(struct h1 *s, uint32_t status, const char *why)
 {
 	if (s->phase == H1_CLOSED)
 		return HPE_USER;
@@ -168,6 +187,13 @@ h1_open(struct lc_conn *c, const void *conf, void **ret)
 		return -ENOMEM;
 	llhttp_init(&s->p, HTTP_REQUEST, &h1_settings);
 	s->p.data = s;
+	/* These three are decided in request.c, for all that llhttp lets through and the same however the input is cut.
+	 */
+	llhttp_set_lenient_version(&s->p, 1);
+	llhttp_set_lenient_transfer_encoding(&s->p, 1);
+	llhttp_set_lenient_chunked_length(&s->p, 1);
+	if (s->conf->fold)
+		llhttp_set_lenient_headers(&s->p, 1);
 	if (s->conf->send_timeout)
 		h1_arm(s, LC_TM_WRITE, s->conf->send_timeout);
 	h1_arm(s, LC_TM_HEAD, s->conf->head_timeout);
@@ -270,7 +296,8 @@ h1_timeout(void *sess, uint32_t which)
 	switch (which) {
 	case LC_TM_HEAD:
 		if (s->phase == H1_HEAD) {
-			h1_refuse(s, 408, "the head took longer than head_timeout");
+			if (h1_on(H1_HEAD_TIMEOUT))
+				h1_refuse(s, H1_HEAD_TIMEOUT);
 			return LC_OK;
 		}
 		if (s->requests && !s->blank)
@@ -284,8 +311,8 @@ h1_timeout(void *sess, uint32_t which)
 		/* nobody has told this client to go on */
 		if (s->expect && s->in_total == 0 && s->st)
 			return LC_OK;
-		if (s->phase == H1_BODY && !s->paused)
-			h1_refuse(s, 408, "no progress of the body within body_timeout");
+		if (s->phase == H1_BODY && !s->paused && h1_on(H1_BODY_TIMEOUT))
+			h1_refuse(s, H1_BODY_TIMEOUT);
 		return LC_OK;
 	case LC_TM_WRITE:
 		h1_api->log(s->c, LC_LOG_INFO, "the client took no byte of the response within send_timeout");

@@ -8,7 +8,8 @@
  *
  * Traps: refusals must not depend on how the input was cut.  llhttp reports a field when it is over or when the input
  * is, so the limits are checked at both and at an error (h1_over_limit(), where the offending byte counts).
- * llhttp accepts RTSP, runs of spaces in the request line and HTTP/0.9: request.c looks after those.
+ * llhttp accepts RTSP, runs of spaces in the request line and HTTP/0.9: request.c looks after those.  It takes the
+ * trailer section for one that has begun only when the first name is over: parse_error() finds where it began.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,8 +39,7 @@ on_version(llhttp_t *p, const char *at, size_t n)
 	if (sc->version_n == 0)
 		sc->version = (uint32_t)(at - s->base);
 	sc->version_n += (uint8_t)n;
-	if (sc->version + sc->version_n > s->conf->request_line)
-		return h1_refuse(s, 414, "the request line is too long");
+	H1_CHECK(s, H1_LINE_LENGTH, sc->version + sc->version_n > s->conf->request_line);
 	return 0;
 }
 
@@ -59,15 +59,14 @@ on_name(llhttp_t *p, const char *at, size_t n)
 		struct h1_span *f = &sc->v[sc->n - 1];
 		if (f->name + f->name_n == off) { /* goes on from the last piece of input */
 			if (n > UINT16_MAX - (size_t)f->name_n)
-				return h1_refuse(s, 431, "a field name is too long");
+				return h1_refuse(s, H1_FIELD_LENGTH);
 			f->name_n += (uint16_t)n;
 			return 0;
 		}
 	}
-	if (sc->n == s->conf->fields)
-		return h1_refuse(s, 431, "too many fields");
+	H1_CHECK(s, H1_FIELD_COUNT, sc->n == s->conf->fields);
 	if (n > UINT16_MAX)
-		return h1_refuse(s, 431, "a field name is too long");
+		return h1_refuse(s, H1_FIELD_LENGTH);
 	sc->v[sc->n++] = (struct h1_span){.name = off, .name_n = (uint16_t)n, .value = off};
 	sc->last = H1_LAST_NAME;
 	return 0;
@@ -86,8 +85,7 @@ on_value(llhttp_t *p, const char *at, size_t n)
 		sc->last = H1_LAST_VALUE;
 	}
 	f->value_n = off + (uint32_t)n - f->value;
-	if (off + n - f->name > s->conf->field_size)
-		return h1_refuse(s, 431, "a field is too long");
+	H1_CHECK(s, H1_FIELD_LENGTH, off + n - f->name > s->conf->field_size);
 	return 0;
 }
 
@@ -97,7 +95,7 @@ on_headers_complete(llhttp_t *p)
 	struct h1 *s = p->data;
 	const struct h1_scratch *sc = s->sc;
 
-	p->upgrade = 0; /* no protocol to change to: an offer is ignored (RFC 9110 7.8) */
+	p->upgrade = 0;                                /* what becomes of an offer, upgrade.c decides */
 	if (h1_over_limit(s, h1_spans_end(sc) + 4, 0)) /* with the CR LF CR LF that ends it */
 		return HPE_USER;
 	if (h1_request(s))
@@ -119,7 +117,7 @@ on_body(llhttp_t *p, const char *at, size_t n)
 	}
 	int r = h1_api->stream_body(s->st, (const uint8_t *)at, n);
 	if (r < 0)
-		return h1_refuse(s, 503, "no memory for the body");
+		return h1_fail(s, 503, "no memory for the body");
 	s->x->queued += n;
 	if (r > 0)
 		s->paused = 1; /* takes effect when recv() returns: llhttp cannot stop inside of a body */
@@ -132,8 +130,8 @@ on_chunk_header(llhttp_t *p)
 	struct h1 *s = p->data;
 	uint64_t worth = 64 + p->content_length / 64;
 
-	if (s->conf->body_size && p->content_length > s->conf->body_size - s->in_total)
-		return h1_refuse(s, 413, "the body is larger than limit_request_body");
+	H1_CHECK(s, H1_BODY_LIMIT, s->conf->body_size && p->content_length > s->conf->body_size - s->in_total);
+	s->last_chunk = p->content_length == 0;
 	s->framing = s->framing > worth ? s->framing - (uint32_t)worth : 0;
 	s->ext = 0;
 	return 0;
@@ -144,8 +142,8 @@ on_chunk_ext(llhttp_t *p, const char *at, size_t n)
 {
 	struct h1 *s = p->data;
 
-	if (n > H1_CHUNK_EXT || (s->ext += (uint32_t)n) > H1_CHUNK_EXT)
-		return h1_refuse(s, 400, "chunk extensions are too long");
+	s->ext += n < UINT16_MAX ? (uint32_t)n : UINT16_MAX;
+	H1_CHECK(s, H1_CHUNK_EXT_LENGTH, s->ext > H1_CHUNK_EXT_MAX);
 	return 0;
 }
 
@@ -161,7 +159,7 @@ on_message_complete(llhttp_t *p)
 			if (s->base && h1_trailers(s, &trailers, &n))
 				return HPE_USER;
 			if (h1_api->stream_end(s->st, trailers, n) < 0)
-				return h1_refuse(s, 503, "no memory for the body");
+				return h1_fail(s, 503, "no memory for the body");
 		}
 		s->phase = H1_WAIT;
 	} else {
@@ -198,8 +196,7 @@ h1_over_limit(struct h1 *s, size_t len, int at_error)
 
 	if (s->phase == H1_HEAD) {
 		size_t line = sc->version_n ? sc->version + sc->version_n : len;
-		if (line > s->conf->request_line)
-			return h1_refuse(s, 414, "the request line is too long");
+		H1_CHECK(s, H1_LINE_LENGTH, line > s->conf->request_line);
 	}
 	size_t field = 0; /* earlier ones were over before this one began, and on_value() looked at them */
 	if (sc->n)
@@ -211,39 +208,126 @@ h1_over_limit(struct h1 *s, size_t len, int at_error)
 			field = line > field ? line : field;
 		}
 	}
-	if (field > s->conf->field_size)
-		return h1_refuse(s, 431, "a field is too long");
-	if (len > s->conf->head_size)
-		return h1_refuse(s, 431, "the fields are too long altogether");
+	H1_CHECK(s, H1_FIELD_LENGTH, field > s->conf->field_size);
+	H1_CHECK(s, H1_HEAD_LENGTH, len > s->conf->head_size);
 	return 0;
 }
 
+/*
+ * What llhttp's errors mean: the first row whose number and whose part of the reason (NULL: any) fit.  A text that a
+ * newer llhttp has changed ends at a row with the same status and a less exact sentence.
+ */
+static const struct {
+	uint8_t err, check;
+	const char *reason;
+} meanings[] = {
+    {HPE_INVALID_URL, H1_TARGET_FORM, "schema"},
+    {HPE_INVALID_URL, H1_TARGET_FORM, "start char in url"},
+    {HPE_INVALID_URL, H1_TARGET_AUTHORITY, "server"},
+    {HPE_INVALID_URL, H1_TARGET_AUTHORITY, "Double @"},
+    {HPE_INVALID_URL, H1_TARGET_CHAR, NULL},
+    {HPE_INVALID_CONSTANT, H1_METHOD_UNKNOWN, "Invalid method for HTTP"},
+    {HPE_INVALID_CONSTANT, H1_VERSION_PROTOCOL, "method"}, /* for RTSP, for ICE */
+    {HPE_INVALID_CONSTANT, H1_VERSION_SYNTAX, NULL},
+    {HPE_INVALID_VERSION, H1_METHOD_UNKNOWN, "Preface"}, /* PRI, and not the preface of HTTP/2 */
+    {HPE_INVALID_VERSION, H1_VERSION_SYNTAX, NULL},
+    {HPE_PAUSED_H2_UPGRADE, H1_VERSION_UNSUPPORTED, NULL},
+    {HPE_STRICT, H1_LINE_ENDING, "after version"},
+    {HPE_STRICT, H1_CHUNK_EXT, "extension"},
+    {HPE_STRICT, H1_CHUNK_LINE, "chunk size"},
+    {HPE_STRICT, H1_CHUNK_END, "chunk data"},
+    {HPE_STRICT, H1_FIELD_ENDING, NULL},
+    {HPE_UNEXPECTED_SPACE, H1_FIELD_FOLD, NULL},
+    {HPE_INVALID_HEADER_TOKEN, H1_FIELD_FOLD, "whitespace"},
+    {HPE_INVALID_HEADER_TOKEN, H1_FIELD_VALUE, "value"},
+    {HPE_INVALID_HEADER_TOKEN, H1_FIELD_NAME, NULL},
+    {HPE_CR_EXPECTED, H1_CHUNK_EXT, "extension"},
+    {HPE_CR_EXPECTED, H1_CHUNK_LINE, "chunk size"},
+    {HPE_CR_EXPECTED, H1_CHUNK_END, "chunk data"},
+    {HPE_CR_EXPECTED, H1_FIELD_ENDING, NULL},
+    {HPE_LF_EXPECTED, H1_FIELD_ENDING, NULL},
+    {HPE_UNEXPECTED_CONTENT_LENGTH, H1_LENGTH_TWICE, NULL},
+    {HPE_INVALID_CONTENT_LENGTH, H1_LENGTH_OVERFLOW, "overflow"},
+    {HPE_INVALID_CONTENT_LENGTH, H1_CODING_LENGTH, "Transfer-Encoding"},
+    {HPE_INVALID_CONTENT_LENGTH, H1_LENGTH_SYNTAX, NULL},
+    {HPE_INVALID_TRANSFER_ENCODING, H1_CODING_LENGTH, "Content-Length"},
+    {HPE_INVALID_TRANSFER_ENCODING, H1_CODING_SYNTAX, NULL},
+    {HPE_INVALID_CHUNK_SIZE, H1_CHUNK_OVERFLOW, "overflow"},
+    {HPE_INVALID_CHUNK_SIZE, H1_CHUNK_EXT, "extension"},
+    {HPE_INVALID_CHUNK_SIZE, H1_CHUNK_SIZE, NULL},
+};
+
+/* Has the line of an HTTP/0.9 request ended?  llhttp would wait for an empty line behind it. */
 static int
-is_tchar(char c)
+is_http09(const struct h1 *s, const char *at, size_t n)
 {
-	return lc_name_valid(&c, 1);
+	return s->phase == H1_HEAD && !s->sc->version_n && s->sc->url_n && memchr(at, '\n', n);
 }
 
-/* llhttp stopped at `pos` for a reason of its own: answer it. */
-static void
-parse_error(struct h1 *s, llhttp_errno_t err, const char *pos)
+/* The table, and where the byte that is in the way says more than llhttp does.  It is the one at `pos` or before it. */
+static enum h1_check
+meaning(const struct h1 *s, llhttp_errno_t err, const char *why, const char *at, const char *pos, const char *end)
 {
 	const struct h1_scratch *sc = s->sc;
-	const char *why = llhttp_get_error_reason(&s->p);
-	uint32_t status = 400;
+	const char *first = s->base && s->base < at ? s->base : at;
+	const char here = pos < end ? *pos : 0, before = pos - first > 0 ? pos[-1] : 0;
+	const char two_before = pos - first > 1 ? pos[-2] : 0;
+	enum h1_check check = H1_CHECK_COUNT;
 
+	if (err == HPE_INVALID_METHOD)
+		return lc_name_valid(&here, 1) ? H1_METHOD_UNKNOWN : H1_METHOD_TOKEN;
+	if (is_http09(s, at, (size_t)(pos - at)))
+		return H1_VERSION_MISSING;
+	for (size_t k = 0; k < sizeof(meanings) / sizeof(meanings[0]) && check == H1_CHECK_COUNT; k++)
+		if (meanings[k].err == err && (!meanings[k].reason || (why && strstr(why, meanings[k].reason))))
+			check = meanings[k].check;
+	switch (check) {
+	case H1_VERSION_SYNTAX:
+		if (err == HPE_INVALID_CONSTANT)
+			return here == '\r' || here == '\n' ? H1_VERSION_MISSING : check;
+		return sc->version_n == 3 && (uint8_t)(here - '0') > 9 ? H1_LINE_ENDING : check;
+	case H1_FIELD_VALUE: /* it continues an empty line */
+		return (before == ' ' || before == '\t') && two_before == '\n' ? H1_FIELD_FOLD : check;
+	case H1_FIELD_NAME: /* a line that is nothing but LF */
+		return before == '\n' && two_before == '\n' ? H1_FIELD_ENDING : check;
+	case H1_CHUNK_LINE:
+		return s->ext ? H1_CHUNK_EXT : check;
+	case H1_LENGTH_TWICE: /* llhttp begins anew behind a fold */
+	case H1_LENGTH_SYNTAX:
+		if (s->conf->fold && s->base && sc->n) {
+			const char *name = s->base + sc->v[sc->n - 1].name;
+			return memchr(name, '\r', (size_t)(pos - name)) ? H1_FIELD_FOLD : check;
+		}
+		return check;
+	case H1_CODING_SYNTAX: /* an empty one, before anybody has looked at both */
+		return s->p.flags & F_CONTENT_LENGTH ? H1_CODING_LENGTH : check;
+	default:
+		return check;
+	}
+}
+
+/* llhttp stopped at `pos`, in input that begins at `at`, for a reason of its own: answer it. */
+static void
+parse_error(struct h1 *s, llhttp_errno_t err, const char *at, const char *pos, const char *end)
+{
+	const char *why = llhttp_get_error_reason(&s->p);
+	enum h1_check check;
+
+	if (!s->base && s->last_chunk && pos) { /* in the first name of the trailer section, which nobody has noted */
+		const char *lf = memrchr(at, '\n', (size_t)(pos - at));
+		s->base = lf ? lf + 1 : at;
+		s->sc->n = 0;
+		s->sc->last = H1_LAST_NONE;
+	}
 	if (s->base && pos && h1_over_limit(s, (size_t)(pos - s->base), 1))
 		return;
-	if (s->phase == H1_HEAD) {
-		if (err == HPE_INVALID_METHOD && pos && is_tchar(*pos))
-			status = 501;
-		else if (err == HPE_INVALID_VERSION && sc->version_n == 3 &&
-			 !(s->p.http_major == 1 && s->p.http_minor <= 1))
-			status = 505;
-		else if (err == HPE_PAUSED_H2_UPGRADE)
-			status = 505;
-	}
-	h1_refuse(s, status, why && *why ? why : llhttp_errno_name(err));
+	check = meaning(s, err, why, at, pos ? pos : at, end);
+	if (check == H1_CHECK_COUNT)
+		h1_fail(s, 400, why && *why ? why : llhttp_errno_name(err));
+	else if (h1_on(check))
+		h1_refuse(s, check);
+	else
+		h1_close(s, LC_CLOSE_FLUSH); /* only where a test has turned the check off: llhttp cannot go on */
 }
 
 /* ---- partial heads ---- */
@@ -267,7 +351,7 @@ part_keep(struct h1 *s, const char *end)
 	if (!t || !buf) {
 		free(t);
 		free(buf);
-		return h1_refuse(s, 503, "no memory for the head");
+		return h1_fail(s, 503, "no memory for the head");
 	}
 	memcpy(buf, s->base, n);
 	t->buf = buf;
@@ -289,7 +373,7 @@ part_append(struct h1 *s, const uint8_t *data, size_t n)
 		size_t cap = 2 * (size_t)t->cap > t->len + n ? 2 * (size_t)t->cap : t->len + n;
 		char *buf = realloc(t->buf, cap); /* bounded: head_size is checked after each step */
 		if (!buf)
-			return h1_refuse(s, 503, "no memory for the head");
+			return h1_fail(s, 503, "no memory for the head");
 		t->buf = buf;
 		t->cap = (uint32_t)cap;
 	}
@@ -310,17 +394,16 @@ message_begin(struct h1 *s)
 	s->blank = 0;
 	s->minor = 1;
 	s->requests++;
-	s->keep = s->client_keep = s->is_head = s->expect = s->chunked = s->no_body = s->paused = 0;
+	s->keep = s->client_keep = s->is_head = s->expect = s->chunked = s->no_body = s->last_chunk = s->paused = 0;
 }
 
 /* A CR or LF before the request line: a few empty lines are skipped. */
 static int
 blank_byte(struct h1 *s, uint8_t c)
 {
-	if (c != (s->blank & 1 ? '\n' : '\r'))
-		return h1_refuse(s, 400, "CR or LF alone before the request line");
-	if (++s->blank > 2 * H1_BLANK_MAX)
-		return h1_refuse(s, 400, "too many empty lines before the request line");
+	H1_CHECK(s, H1_LINE_BLANK, c != (s->blank & 1 ? '\n' : '\r'));
+	H1_CHECK(s, H1_LINE_BLANKS, s->blank == 2 * H1_BLANK_MAX);
+	s->blank++;
 	return 0;
 }
 
@@ -335,18 +418,21 @@ parse(struct h1 *s, const char *at, size_t n)
 	if (err == HPE_OK) {
 		if (in_body && s->chunked) {
 			s->framing += (uint32_t)(n - (s->in_total - body));
-			if (s->framing > H1_FRAMING + s->conf->head_size)
-				h1_refuse(s, 400, "too much chunk framing");
+			if (s->framing > H1_FRAMING + s->conf->head_size && h1_on(H1_CHUNK_FRAMING))
+				h1_refuse(s, H1_CHUNK_FRAMING);
 		}
-		if (s->base && s->phase != H1_CLOSED)
+		if (s->base && s->phase != H1_CLOSED) {
 			h1_over_limit(s, (size_t)(at + n - s->base), 0);
+			if (is_http09(s, at, n) && h1_on(H1_VERSION_MISSING))
+				h1_refuse(s, H1_VERSION_MISSING);
+		}
 		return n;
 	}
 	const char *pos = llhttp_get_error_pos(&s->p);
 	if (err == HPE_PAUSED) /* on_message_complete() */
 		return (size_t)(pos - at);
 	if (s->phase != H1_CLOSED)
-		parse_error(s, err, pos);
+		parse_error(s, err, at, pos, at + n);
 	return n;
 }
 

@@ -55,7 +55,7 @@ put_hex(char *p, uint64_t v)
 	}
 }
 
-static char *
+static inline char *
 put_status(char *p, uint32_t status, struct lc_str reason)
 {
 	if (status == 200 && (!reason.n || (reason.n == 2 && memcmp(reason.p, "OK", 2) == 0)))
@@ -67,6 +67,12 @@ put_status(char *p, uint32_t status, struct lc_str reason)
 	*p++ = ' ';
 	p = put(p, reason.n ? reason : lc_status_reason(status));
 	return LIT(p, "\r\n");
+}
+
+char *
+h1_put_status(char *p, uint32_t status, struct lc_str reason)
+{
+	return put_status(p, status, reason);
 }
 
 /* Date and Server, where the application has not said them. */
@@ -115,8 +121,8 @@ spill_out(struct h1 *s, struct lc_outv *v)
 	return 1;
 }
 
-static int
-put_out(struct h1 *s, struct lc_outv *v, const char *p, size_t n)
+int
+h1_put_out(struct h1 *s, struct lc_outv *v, const char *p, size_t n)
 {
 	return h1_api->out_copy(v, p, n) == 0 ? 0 : spill(s, p, n);
 }
@@ -252,7 +258,7 @@ put_head(struct h1 *s, char *p, struct queue *ret)
 	q.avail = h1_api->stream_avail(s->st, &q.fin);
 	*ret = q;
 	int whole = q.fin && !x->ntrailers; /* all of the body is there: its length need not have been declared */
-	if (lc_status_bodyless(h->status) || s->is_head) {
+	if ((lc_status_bodyless(h->status) || s->is_head) && h1_on(H1_ANSWER_BODYLESS)) {
 		x->out = H1_OUT_NONE;
 		if (length < 0 && whole && q.avail)
 			length = (int64_t)q.avail;
@@ -264,7 +270,7 @@ put_head(struct h1 *s, char *p, struct queue *ret)
 			length = (int64_t)q.avail;
 		x->out = H1_OUT_LENGTH;
 		x->out_left = (uint64_t)length;
-	} else if (s->minor >= 1) {
+	} else if (s->minor >= 1 || !h1_on(H1_ANSWER_HTTP10)) {
 		x->out = H1_OUT_CHUNKED;
 		p = LIT(p, "Transfer-Encoding: chunked\r\n");
 	} else {
@@ -278,7 +284,7 @@ put_head(struct h1 *s, char *p, struct queue *ret)
 
 	/* A client that was never told to go on may send the body or not (RFC 9110 10.1.1): nobody could tell its first
 	 * bytes from the next request. */
-	if (s->expect && s->phase == H1_BODY && s->in_total == 0)
+	if (s->expect && s->phase == H1_BODY && s->in_total == 0 && h1_on(H1_EXPECT_UNREAD))
 		s->keep = 0;
 	if (s->drain || (s->keep && h1_api->draining(s->c)))
 		s->keep = 0;
@@ -344,7 +350,7 @@ render_refusal(struct h1 *s, struct lc_outv *v)
 	}
 	s->refuse = 0;
 	s->close_how = LC_CLOSE_LINGER + 1;
-	return put_out(s, v, buf, (size_t)(p - buf));
+	return h1_put_out(s, v, buf, (size_t)(p - buf));
 }
 
 /* ---- bodies ---- */
@@ -449,7 +455,7 @@ put_last_chunk(struct h1 *s, struct lc_outv *v)
 	size_t bound = 16;
 
 	if (x->ntrailers == 0)
-		return x->crlf ? put_out(s, v, "\r\n0\r\n\r\n", 7) : put_out(s, v, "0\r\n\r\n", 5);
+		return x->crlf ? h1_put_out(s, v, "\r\n0\r\n\r\n", 7) : h1_put_out(s, v, "0\r\n\r\n", 5);
 	for (uint32_t k = 0; k < x->ntrailers; k++)
 		bound += x->trailers[k].name.n + x->trailers[k].value.n + 4;
 	char *buf = malloc(bound), *p = buf;
@@ -466,7 +472,7 @@ put_last_chunk(struct h1 *s, struct lc_outv *v)
 		p = LIT(put(p, f->value), "\r\n");
 	}
 	p = LIT(p, "\r\n");
-	int r = put_out(s, v, buf, (size_t)(p - buf));
+	int r = h1_put_out(s, v, buf, (size_t)(p - buf));
 	free(buf);
 	return r;
 }
@@ -492,7 +498,7 @@ pull_chunked(struct h1 *s, struct lc_outv *v, struct queue q)
 		if (x->crlf)
 			p = LIT(p, "\r\n");
 		p = LIT(put_hex(p, q.avail), "\r\n");
-		r = put_out(s, v, buf, (size_t)(p - buf));
+		r = h1_put_out(s, v, buf, (size_t)(p - buf));
 		x->chunk_left = q.avail;
 		x->crlf = 0;
 		return r;
@@ -506,7 +512,7 @@ pull_chunked(struct h1 *s, struct lc_outv *v, struct queue q)
 	}
 	if (x->crlf) { /* a client may wait for it before it looks at the chunk */
 		x->crlf = 0;
-		return put_out(s, v, "\r\n", 2);
+		return h1_put_out(s, v, "\r\n", 2);
 	}
 	return WAITS;
 }
@@ -532,7 +538,7 @@ h1_pull(void *sess, struct lc_outv *v)
 			r = render(s, v, x->info->head, NULL);
 			x->info = x->info->next;
 		} else if (!x->final)
-			r = WAITS;
+			r = x->upgrade ? h1_upgrade_out(s, v) : WAITS;
 		else {
 			if (x->out != H1_OUT_HEAD) {
 				q.avail = h1_api->stream_avail(s->st, &q.fin);
@@ -572,7 +578,7 @@ h1_head(void *sess, void *ps, const struct lc_head *h)
 	if (bad) {
 		h1_api->log(s->c, LC_LOG_ERROR, "the application's response was not sent: %s", bad);
 		if (!s->x->final)
-			h1_refuse(s, 500, bad);
+			h1_fail(s, 500, bad);
 		return LC_OK;
 	}
 	if (h->status >= 200) {
@@ -640,12 +646,12 @@ h1_reset(void *sess, void *ps, uint32_t reason)
 		s->st = NULL;
 		s->x = NULL;
 		s->phase = H1_WAIT; /* whatever is left of the request is not waited for */
-		h1_refuse(s,
-			  reason == LC_RSN_SHUTDOWN  ? 503
-			  : reason == LC_RSN_TIMEOUT ? 504
-			  : reason == LC_RSN_LIMIT   ? 413
-						     : 500,
-			  "the application gave no response");
+		h1_fail(s,
+			reason == LC_RSN_SHUTDOWN  ? 503
+			: reason == LC_RSN_TIMEOUT ? 504
+			: reason == LC_RSN_LIMIT   ? 413
+						   : 500,
+			"the application gave no response");
 		return;
 	}
 	/* The application has begun; a body that the end of the connection ends must not end cleanly. */

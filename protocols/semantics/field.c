@@ -149,6 +149,7 @@ int64_t
 lc_length_parse(const char *s, size_t n)
 {
 	uint64_t v = 0;
+	int over = 0;
 
 	if (n == 0)
 		return -1;
@@ -156,11 +157,11 @@ lc_length_parse(const char *s, size_t n)
 		uint8_t d = (uint8_t)(s[k] - '0');
 		if (d > 9)
 			return -1;
+		over |= v > (UINT64_C(1) << 62) / 10;
 		v = v * 10 + d;
-		if (v > UINT64_C(1) << 62)
-			return -1;
+		over |= v > UINT64_C(1) << 62;
 	}
-	return (int64_t)v;
+	return over ? LC_LENGTH_OVERFLOW : (int64_t)v;
 }
 
 int

@@ -30,7 +30,8 @@ void lc_name_lower(char *, size_t n);
 struct lc_str lc_value_trim(const char *, size_t n);
 /* Is the word an element of the comma-separated list?  Case-insensitive; parameters (";...") are ignored. */
 int lc_list_has(const char *value, size_t n, const char *word);
-/* 1*DIGIT, at most 2^62: the number; -1: not a valid Content-Length. */
+/* 1*DIGIT, at most 2^62: the number; -1: not a valid Content-Length; LC_LENGTH_OVERFLOW: too large a one. */
+#define LC_LENGTH_OVERFLOW (-2)
 int64_t lc_length_parse(const char *, size_t n);
 
 /* Fields that belong to a connection and not to a message (RFC 9110 7.6.1): never taken from an application. */
@@ -42,15 +43,18 @@ int lc_token_in_trailer(uint16_t token);
 
 /* lc_target_parse() outcomes */
 #define LC_TARGET_OK 0
-#define LC_TARGET_BAD 1
+#define LC_TARGET_CHAR 1      /* a control or high byte, space or '#' */
+#define LC_TARGET_FORM 2      /* none of the forms below */
+#define LC_TARGET_AUTHORITY 3 /* absolute-form without a valid host */
 
 struct lc_target {
 	struct lc_str path, query; /* query.p NULL: none; path "*" for asterisk-form */
 	struct lc_str authority;   /* absolute-form only, else {NULL, 0} */
 	uint8_t absolute;          /* absolute-form; its scheme is for nobody to trust: the connection knows */
+	uint8_t secure;            /* absolute-form of https */
 };
-/* Origin-form, absolute-form of http and https, asterisk-form with OPTIONS.  Everything else is BAD: authority-form,
- * fragments, control bytes, user information. */
+/* Origin-form, absolute-form of http and https, asterisk-form with OPTIONS.  Everything else is refused:
+ * authority-form, fragments, control bytes, user information. */
 int lc_target_parse(struct lc_target *ret, struct lc_str method, const char *, size_t n);
 /* uri-host [":" port], not empty: a name, an IPv4 address or a bracketed literal; no user information. */
 int lc_host_valid(const char *, size_t n);

@@ -113,7 +113,7 @@ static inline int
 path_parse(struct lc_target *ret, const char *s, size_t n)
 {
 	if (!target_valid(s, n))
-		return LC_TARGET_BAD;
+		return LC_TARGET_CHAR;
 	const char *query = n > 1 ? memchr(s, '?', n) : n && *s == '?' ? s : NULL;
 	ret->path = (struct lc_str){s, query ? (size_t)(query - s) : n};
 	if (query)
@@ -127,7 +127,7 @@ lc_target_parse(struct lc_target *ret, struct lc_str method, const char *s, size
 	size_t scheme;
 
 	if (n == 0)
-		return LC_TARGET_BAD;
+		return LC_TARGET_FORM;
 	if (s[0] == '/') {
 		*ret = (struct lc_target){0};
 		return path_parse(ret, s, n);
@@ -135,7 +135,7 @@ lc_target_parse(struct lc_target *ret, struct lc_str method, const char *s, size
 	struct lc_target t = {0};
 	if (s[0] == '*') {
 		if (n != 1 || method.n != 7 || memcmp(method.p, "OPTIONS", 7) != 0)
-			return LC_TARGET_BAD;
+			return LC_TARGET_FORM;
 		t.path = (struct lc_str){s, 1};
 		*ret = t;
 		return LC_TARGET_OK;
@@ -145,14 +145,17 @@ lc_target_parse(struct lc_target *ret, struct lc_str method, const char *s, size
 	else if (n > 8 && lc_case_equal(s, "https://", 8))
 		scheme = 8;
 	else
-		return LC_TARGET_BAD;
+		return LC_TARGET_FORM;
 	t.absolute = 1;
+	t.secure = scheme == 8;
 	size_t end = scheme;
 	while (end < n && s[end] != '/' && s[end] != '?')
 		end++;
 	t.authority = (struct lc_str){s + scheme, end - scheme};
-	if (!lc_host_valid(t.authority.p, t.authority.n) || path_parse(&t, s + end, n - end))
-		return LC_TARGET_BAD;
+	if (!lc_host_valid(t.authority.p, t.authority.n))
+		return LC_TARGET_AUTHORITY;
+	if (path_parse(&t, s + end, n - end))
+		return LC_TARGET_CHAR;
 	if (t.path.n ==
 	    0) { /* "http://host" and "http://host?query"; with OPTIONS the former means the server itself */
 		int star = end == n && method.n == 7 && memcmp(method.p, "OPTIONS", 7) == 0;

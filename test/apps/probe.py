@@ -147,6 +147,13 @@ def digest(environ: Environ, start_response: StartResponse, query: dict[str, lis
     return reply_json(start_response, {"sha256": sha.hexdigest(), "length": total, "pid": os.getpid()})
 
 
+def trailers(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
+    source = environ["wsgi.input"]
+    body = source.read() if one(query, "read", "1") == "1" else b""
+    answer = {"body": body.decode("latin-1"), "trailers": source.trailers(), "again": source.trailers()}
+    return reply_json(start_response, answer)
+
+
 def ignore(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
     """Answers without reading the body."""
     return plain(start_response, "ignored\n")
@@ -363,6 +370,7 @@ paths: dict[str, Callable[[Environ, StartResponse, dict[str, list[str]]], Any]] 
     "/lines": lines,
     "/digest": digest,
     "/ignore": ignore,
+    "/trailers": trailers,
     "/big": big,
     "/stream": stream,
     "/wait": wait,

@@ -20,6 +20,10 @@ class Ended(Broken):
     """The connection ended where an answer could have begun."""
 
 
+class Reset(Broken):
+    """The connection was reset where an answer could have begun."""
+
+
 @dataclass
 class Response:
     version: str
@@ -99,6 +103,14 @@ class Client:
             raise Broken(f"a line that does not end in CRLF: {raw!r}")
         return raw[:-1].decode("latin-1")
 
+    def line_raw(self) -> bytes:
+        """Up to the next LF, of whatever protocol it is."""
+        while b"\n" not in self.buffer:
+            if not self.more():
+                raise Ended("connection ended")
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line + b"\n"
+
     def exactly(self, n: int) -> bytes:
         parts, have = [self.buffer[:n]], min(n, len(self.buffer))
         self.buffer = self.buffer[n:]
@@ -123,7 +135,7 @@ class Client:
         try:
             line = self.line()
         except ConnectionResetError as error:
-            raise Broken("connection was reset") from error
+            raise (Broken if self.buffer else Reset)("connection was reset") from error
         version, _, rest = line.partition(" ")
         code, _, reason = rest.partition(" ")
         if not version.startswith("HTTP/1.") or len(code) != 3 or not code.isdigit():

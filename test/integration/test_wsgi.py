@@ -150,6 +150,16 @@ def test_input_ends_where_the_body_ends(probe: Server) -> None:
         assert c.response().body == b"Hello, world!\n"
 
 
+def test_input_trailers(probe: Server) -> None:
+    with probe.client() as c:
+        for trailers, seen in (("X-Sum: 1\r\nX-Two:  a b \r\n", [["x-sum", "1"], ["x-two", "a b"]]), ("", [])):
+            c.send("POST /trailers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            c.send(f"3\r\nabc\r\n0\r\n{trailers}\r\n")
+            assert json.loads(c.response().body) == {"body": "abc", "trailers": seen, "again": seen}
+        c.send("POST /trailers?read=0 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+        assert json.loads(c.response().body) == {"body": "", "trailers": [], "again": []}
+
+
 def test_input_comes_as_it_arrives(start: Start, worker: str) -> None:
     """The application reads the first part before the client has sent the second."""
     server = start(config(pool(worker)))

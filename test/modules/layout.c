@@ -162,6 +162,7 @@ main(void)
 	MEMBER(lc_stream_api, set_user);
 	MEMBER(lc_stream_api, user);
 	MEMBER(lc_stream_api, release);
+	MEMBER(lc_stream_api, trailers);
 
 	/* proto.h */
 	STRUCT(lc_proto);
@@ -186,6 +187,9 @@ main(void)
 	MEMBER(lc_proto, drain);
 	MEMBER(lc_proto, timeout);
 	MEMBER(lc_proto, status);
+	MEMBER(lc_proto, upgrade);
+	MEMBER(lc_proto, upgrade_check);
+	MEMBER(lc_proto, upgrade_open);
 	STRUCT(lc_conn_api);
 	MEMBER(lc_conn_api, size);
 	MEMBER(lc_conn_api, pad);
@@ -211,6 +215,8 @@ main(void)
 	MEMBER(lc_conn_api, draining);
 	MEMBER(lc_conn_api, log);
 	MEMBER(lc_conn_api, refused);
+	MEMBER(lc_conn_api, upgrade_find);
+	MEMBER(lc_conn_api, hand_over);
 
 	/* worker.h */
 	STRUCT(lc_worker_api);

@@ -49,6 +49,7 @@ struct lc_conn {
 	void *sess, *sess_mem;
 	struct fake_buf rest;
 	struct lc_stream *streams;
+	struct lc_stream *handed; /* asked for by hand_over() */
 	int in_module, wants, in_alloc;
 };
 
@@ -356,6 +357,43 @@ api_refused(struct lc_conn *c, struct lc_stream *s, uint32_t status, const struc
 		(int)r->target.n, r->target.p, (int)r->protocol.n, r->protocol.p);
 }
 
+/* A protocol that takes "echo" and "echo/1", not for /no. */
+static int
+fake_upgrade_check(const void *conf, struct lc_stream *st, const struct lc_req *rq, struct lc_head *answer)
+{
+	static const struct lc_field fields[] = {{.name = {"X-Echo", 6}, .value = {"yes", 3}},
+						 {.name = {"Connection", 10}, .value = {"dropped", 7}}};
+
+	if (conf != &fake_is_draining || !st)
+		abort();
+	answer->fields = fields;
+	answer->nfields = 2;
+	return rq->path.n == 3 && memcmp(rq->path.p, "/no", 3) == 0 ? LC_STREAM_DEAD : LC_OK;
+}
+
+static const struct lc_proto other = {.size = sizeof(other), .name = "other", .upgrade_check = fake_upgrade_check};
+
+static const struct lc_proto *
+api_upgrade_find(struct lc_conn *c, struct lc_str *token, const void **ret_conf)
+{
+	(void)c;
+	if ((token->n != 4 || strncasecmp(token->p, "echo", 4) != 0) &&
+	    (token->n != 6 || strncasecmp(token->p, "echo/1", 6) != 0))
+		return NULL;
+	token->p = token->n == 4 ? "echo" : "echo/1";
+	*ret_conf = &fake_is_draining;
+	return &other;
+}
+
+static int
+api_hand_over(struct lc_conn *c, const struct lc_proto *to, struct lc_stream *st)
+{
+	if (to != &other || st->headed || st->proto_done || c->streams != st || st->next || c->f.closed || c->handed)
+		broken(c, "hand_over out of turn");
+	c->handed = st;
+	return 0;
+}
+
 static const struct lc_conn_api table = {
     .size = sizeof(struct lc_conn_api),
     .sess_alloc = api_sess_alloc,
@@ -380,6 +418,8 @@ static const struct lc_conn_api table = {
     .draining = api_draining,
     .log = api_log,
     .refused = api_refused,
+    .upgrade_find = api_upgrade_find,
+    .hand_over = api_hand_over,
 };
 
 static const void *
@@ -755,6 +795,24 @@ pull(struct lc_conn *c)
 	return 1;
 }
 
+/* The other protocol has the connection: this one hears detach() and close() and nothing else. */
+static void
+hand_over(struct lc_conn *c)
+{
+	struct lc_stream *st = c->handed;
+
+	log_request(st);
+	buf_fmt(&c->f.events, "handed over to %s\n", other.name);
+	c->streams = NULL;
+	c->ops->detach(c->sess, st->ps);
+	stream_free(st);
+	c->ops->close(c->sess);
+	free(c->sess_mem);
+	c->sess = c->sess_mem = NULL;
+	c->handed = NULL;
+	c->f.closed = FAKE_HANDED;
+}
+
 /* Until nothing moves any more. */
 static void
 turn(struct lc_conn *c)
@@ -768,6 +826,10 @@ turn(struct lc_conn *c)
 			broken(c, "no end");
 			return;
 		}
+		if (c->handed)
+			hand_over(c);
+		if (c->f.closed == FAKE_HANDED)
+			break;
 		if (c->streams) {
 			if (deliver_one(c, c->streams)) {
 				moved = 1;
@@ -789,7 +851,7 @@ fake_feed(struct fake *f, const char *data, size_t n)
 {
 	struct lc_conn *c = f->c;
 
-	buf_add(&c->rest, data, n);
+	buf_add(c->f.closed == FAKE_HANDED ? &c->f.after : &c->rest, data, n);
 	while (c->rest.n && !c->f.paused && !c->f.closed) {
 		/* an exact copy: ASan sees a read past the end, and a pointer that is kept */
 		uint8_t *copy = malloc(c->rest.n);
@@ -812,6 +874,11 @@ fake_feed(struct fake *f, const char *data, size_t n)
 		c->rest.n -= (size_t)r;
 		int streams = c->f.streams;
 		turn(c);
+		if (c->f.closed == FAKE_HANDED) {
+			buf_add(&c->f.after, c->rest.p, c->rest.n);
+			c->rest.n = 0;
+			break;
+		}
 		if (r == 0 && streams == c->f.streams && c->streams)
 			break; /* busy with a request */
 		if (r == 0 && !c->f.closed && !c->f.paused && !c->streams && c->rest.n) {
@@ -923,6 +990,7 @@ fake_open(const void *conf, const struct fake_opts *o)
 	buf_add(&c->f.out, "", 0);
 	buf_add(&c->f.log, "", 0);
 	buf_add(&c->f.access, "", 0);
+	buf_add(&c->f.after, "", 0);
 	c->ops = m->ifaces[0].ops;
 	current = c;
 	int r = c->ops->open(c, conf, &c->sess);
@@ -955,5 +1023,6 @@ fake_free(struct fake *f)
 	free(c->f.out.p);
 	free(c->f.log.p);
 	free(c->f.access.p);
+	free(c->f.after.p);
 	free(c);
 }

@@ -17,6 +17,8 @@ struct fake_buf {
 	size_t n, cap;
 };
 
+#define FAKE_HANDED 9
+
 struct fake_opts {
 	size_t budget;   /* bytes that an output vector takes; 0: plenty */
 	int fail_at;     /* this allocation fails, counted from 1; 0: none */
@@ -28,8 +30,9 @@ struct fake {
 	struct lc_conn *c;
 	struct fake_buf events, out, log;
 	struct fake_buf access; /* refusals that the access log would show; what they show may depend on cuts */
-	int allocs;             /* how many so far, the module's own included */
-	int closed;             /* LC_CLOSE_* + 1; 0: open */
+	struct fake_buf after; /* what came behind a request that handed the connection over */
+	int allocs;            /* how many so far, the module's own included */
+	int closed;            /* LC_CLOSE_* + 1; 0: open; FAKE_HANDED: another protocol has it */
 	int requests, streams;
 	const char *broken;
 	int64_t timer[6]; /* -1: not armed */

@@ -111,6 +111,7 @@ test_corpus(void **state)
 		files += e->d_name[0] != '.';
 	closedir(d);
 	assert_int_equal(files, sizeof(rows) / sizeof(rows[0]));
+	int wrong = 0;
 	for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
 		size_t n;
 		char *data = load(rows[k].file, &n), got[256];
@@ -118,10 +119,12 @@ test_corpus(void **state)
 		fake_feed(f, data, n);
 		statuses(f, got, sizeof(got));
 		if (strcmp(got, rows[k].statuses) != 0 || f->closed != rows[k].closed || f->broken)
-			fail_msg("%s: statuses %s, expected %s; closed %d, expected %d; %s", rows[k].file, got,
-				 rows[k].statuses, f->closed, rows[k].closed, f->broken ? f->broken : "");
+			print_error("%s: statuses %s, expected %s; closed %d, expected %d; %s\n", rows[k].file, got,
+				    rows[k].statuses, f->closed, rows[k].closed, f->broken ? f->broken : ""),
+			    wrong++;
 		fake_free(f);
 	}
+	assert_int_equal(wrong, 0);
 }
 
 /* Whether 100 (Continue) is sent depends on the cut by right. */
@@ -355,7 +358,7 @@ test_refusal_text(void **state)
 	assert_int_equal(f->closed, LINGER);
 	assert_true(strncmp(f->out.p, HELLO, strlen(HELLO)) == 0);
 	assert_true(strncmp(f->out.p + strlen(HELLO), "HTTP/1.1 501 ", 13) == 0);
-	assert_string_equal(f->log.p, "6 request refused with 501: Invalid method encountered\n");
+	assert_string_equal(f->log.p, "6 request refused with 501: a method that is not implemented\n");
 	assert_null(f->broken);
 	fake_free(f);
 }
@@ -832,7 +835,7 @@ test_request(void **state)
 		 "request 101 scheme=http protocol=HTTP/1.1 method=POST target=http://h:8/p/%%20?a=b authority=h:8 "
 		 "path=/p/%%20 query=a=b length=-1 "
 		 "flags=%u\n"
-		 " field%u host:other\n field0 x-custom_name:v 1\n field0 empty:\n field%u te:trailers\n"
+		 " field%u host:h:8\n field0 x-custom_name:v 1\n field0 empty:\n field%u te:trailers\n"
 		 " field%u transfer-encoding:chunked\nbody 3 e71fa2190541574b end\n trailer0 x-sum:1\n",
 		 LC_R_BODY | LC_R_TRAILERS_OK, LC_TOK_HOST, LC_TOK_TE, LC_TOK_TRANSFER_ENCODING);
 	assert_string_equal(f->events.p, want);
@@ -840,19 +843,172 @@ test_request(void **state)
 	fake_free(f);
 }
 
+#define UPGRADE "GET / HTTP/1.1\r\n" H "Connection: upgrade\r\n"
+#define SWITCH(token) \
+	"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: " token "\r\nX-Echo: yes\r\n\r\n"
+
+static void
+upgraded(const char *in, const char *out, const char *after)
+{
+	for (size_t step = 1; step <= strlen(in); step += strlen(in) - 1)
+		for (size_t budget = 0; budget < 30; budget += 7) {
+			struct fake_opts o = {.budget = budget};
+			struct fake *f = fake_open(NULL, &o);
+			for (size_t off = 0; off < strlen(in); off += step)
+				fake_feed(f, in + off, strlen(in) - off < step ? strlen(in) - off : step);
+			assert_string_equal(f->out.p, out);
+			assert_string_equal(f->after.p, after);
+			assert_int_equal(f->closed, FAKE_HANDED);
+			assert_null(f->broken);
+			fake_free(f);
+		}
+}
+
+static void
+test_upgrade(void **state)
+{
+	(void)state;
+	upgraded(UPGRADE "Upgrade: echo\r\n\r\n", SWITCH("echo"), "");
+	upgraded(UPGRADE "Upgrade: echo\r\n\r\nGET / HTTP/1.1\r\n\r\n", SWITCH("echo"), "GET / HTTP/1.1\r\n\r\n");
+	upgraded(UPGRADE "Upgrade: x, ,ECHO/1 , echo\r\n\r\n", SWITCH("echo/1"), "");
+	upgraded(UPGRADE "Upgrade: x\r\nUpgrade: echo\r\n\r\n", SWITCH("echo"), "");
+	upgraded("GET / HTTP/1.1\r\n" H "\r\n" UPGRADE "Upgrade: echo\r\n\r\n\r\n", HELLO SWITCH("echo"), "\r\n");
+	/* offers that do not count */
+	expect(UPGRADE "Upgrade: echoes\r\n\r\n", HELLO, OPEN);
+	expect("GET / HTTP/1.1\r\n" H "Upgrade: echo\r\n\r\n", HELLO, OPEN);
+	expect("GET / HTTP/1.1\r\n" H "Proxy-Connection: upgrade\r\nUpgrade: echo\r\n\r\n", HELLO, OPEN);
+	expect("GET /no HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: echo\r\n\r\n", HELLO, OPEN);
+	expect("POST / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: echo\r\nContent-Length: 1\r\n\r\nx", HELLO,
+	       OPEN);
+	/* a process that goes away does not begin anything that lasts */
+	fake_is_draining = 1;
+	expect(UPGRADE "Upgrade: echo\r\n\r\n",
+	       "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" COMMON
+	       "Content-Length: 6\r\nConnection: close\r\n\r\nhello\n",
+	       LINGER);
+	fake_is_draining = 0;
+	struct fake *f = fake_open(NULL, NULL);
+	fake_drain(f, LC_DRAIN_NOTICE);
+	fake_feed(f, UPGRADE "Upgrade: echo\r\n\r\n", strlen(UPGRADE "Upgrade: echo\r\n\r\n"));
+	assert_memory_equal(f->out.p, "HTTP/1.1 200 ", 13);
+	assert_int_equal(f->closed, LINGER);
+	fake_free(f);
+}
+
+/* permit_obsolete_folding: what the worker sees; nothing else gets through, however it is cut. */
+static void
+test_folds(void **state)
+{
+	static const struct {
+		const char *fields, *seen; /* seen NULL: refused */
+	} folds[] = {
+	    {"X-A: 1\r\n 2\r\n", " field0 x-a:1 2\n"},
+	    {"X-A: 1 \r\n\t 2 \t\r\nX-B: 3\r\n", " field0 x-a:1 2\n field0 x-b:3\n"},
+	    {"X-A:\r\n 2\r\n", " field0 x-a:2\n"},
+	    {"X-A: 1\r\n 2\r\n 3\r\n", " field0 x-a:1 2 3\n"},
+	    {"X-A: \xe9\r\n", " field0 x-a:\xe9\n"},
+	    {"X-A:\r\n", " field0 x-a:\n"},
+	    {"X-A : 1\r\n", NULL},
+	    {"X-A: \x01\r\n", NULL},
+	    {"X-A: 1\r\n \x7f\r\n", NULL},
+	    {"X-A: 1\rb\r\n", NULL},
+	    {"X-A: 1\nX-B: 2\r\n", NULL},
+	    {"X-A: 1\n 2\r\n", NULL},
+	    {"X A: 1\r\n", NULL},
+	    {"Connection:\r\n close\r\n", NULL},
+	    {"Upgrade: a,\r\n b\r\n", NULL},
+	    {"Expect:\r\n 100-continue\r\n", NULL},
+	    {"Transfer-Encoding: chunked,\r\n gzip\r\n", NULL},
+	    {"Content-Length: 1\r\n 0\r\n", NULL},
+	    {"TE: a\r\n b\r\n", NULL},
+	};
+	struct h1_conf conf;
+
+	(void)state;
+	fake_defaults(&conf);
+	for (size_t k = 0; k < sizeof(folds) / sizeof(folds[0]); k++)
+		for (int trailer = 0; trailer <= 1; trailer++)
+			for (int whole = 0; whole <= 1; whole++) {
+				char in[512];
+				/* in a trailer section fields that decide about framing are dropped, not refused */
+				conf.fold = 1;
+				snprintf(in, sizeof(in),
+					 trailer ? "POST /echo HTTP/1.1\r\n" H
+						   "Transfer-Encoding: chunked\r\n\r\n0\r\n%s\r\n"
+						 : "GET / HTTP/1.1\r\n" H "%s\r\n",
+					 folds[k].fields);
+				struct fake *f = fake_open(&conf, NULL);
+				for (size_t off = 0, n = strlen(in); off < n && !f->closed; off += whole ? n : 1)
+					fake_feed(f, in + off, whole ? n : 1);
+				assert_null(f->broken);
+				if (folds[k].seen) {
+					char want[128];
+					snprintf(want, sizeof(want), "%s%s", trailer ? " trailer0 " : "",
+						 folds[k].seen + (trailer ? 8 : 0));
+					if (trailer) /* of several the first will do */
+						want[strcspn(want, "\n")] = 0;
+					if (!strstr(f->events.p, want))
+						fail_msg("%s: saw\n%s\nnot %s", folds[k].fields, f->events.p, want);
+				} else if (strncmp(f->out.p, "HTTP/1.1 400 ", 13) != 0) {
+					fail_msg("%s: got %.20s", folds[k].fields, f->out.p);
+				}
+				fake_free(f);
+			}
+	/* off, which is the default, it is refused */
+	static const char folded[] = "GET / HTTP/1.1\r\n" H "X-A: 1\r\n 2\r\n\r\n";
+	refused_conf(NULL, folded, strlen(folded), 400);
+}
+
+/* The status of a first trailer name that is too long and bad does not depend on the cut. */
+static void
+test_long_trailer_name(void **state)
+{
+	static char in[10000];
+
+	(void)state;
+	for (size_t n = 8180; n < 8204; n++) {
+		int head =
+		    snprintf(in, sizeof(in), "POST /echo HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n0\r\n");
+		memset(in + head, 'x', n);
+		memcpy(in + head + n, " b", 3);
+		for (size_t cut = 0; cut < 3; cut++) {
+			struct fake *f = fake_open(NULL, NULL);
+			size_t total = (size_t)head + n + 2, first = cut == 0 ? total : cut == 1 ? (size_t)head : 1;
+			for (size_t off = 0; off < total && !f->closed; off += first)
+				fake_feed(f, in + off, total - off < first ? total - off : first);
+			int want = n > 8192 ? 431 : 400;
+			if (atoi(f->out.p + 9) != want)
+				fail_msg("a name of %zu, cut %zu: %.12s, expected %d", n, cut, f->out.p, want);
+			fake_free(f);
+		}
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_corpus),        cmocka_unit_test(test_splits),
-	    cmocka_unit_test(test_allocations),   cmocka_unit_test(test_framing),
-	    cmocka_unit_test(test_server_header), cmocka_unit_test(test_memo),
-	    cmocka_unit_test(test_refusal_text),  cmocka_unit_test(test_refusals_are_told),
-	    cmocka_unit_test(test_limits),        cmocka_unit_test(test_chunk_framing),
-	    cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_early_response),
-	    cmocka_unit_test(test_expect),        cmocka_unit_test(test_timers),
-	    cmocka_unit_test(test_drain),         cmocka_unit_test(test_keepalive_requests),
-	    cmocka_unit_test(test_eof),           cmocka_unit_test(test_overload),
+	    cmocka_unit_test(test_upgrade),
+	    cmocka_unit_test(test_folds),
+	    cmocka_unit_test(test_long_trailer_name),
+	    cmocka_unit_test(test_corpus),
+	    cmocka_unit_test(test_splits),
+	    cmocka_unit_test(test_allocations),
+	    cmocka_unit_test(test_framing),
+	    cmocka_unit_test(test_server_header),
+	    cmocka_unit_test(test_memo),
+	    cmocka_unit_test(test_refusal_text),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_chunk_framing),
+	    cmocka_unit_test(test_back_pressure),
+	    cmocka_unit_test(test_early_response),
+	    cmocka_unit_test(test_expect),
+	    cmocka_unit_test(test_timers),
+	    cmocka_unit_test(test_drain),
+	    cmocka_unit_test(test_keepalive_requests),
+	    cmocka_unit_test(test_eof),
+	    cmocka_unit_test(test_overload),
+	    cmocka_unit_test(test_refusals_are_told),
 	    cmocka_unit_test(test_request),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -115,8 +115,10 @@ test_trim_list_length(void **state)
 		       {"0x1", -1},
 		       {"1,1", -1},
 		       {"4611686018427387904", INT64_C(1) << 62},
-		       {"4611686018427387905", -1},
-		       {"99999999999999999999999", -1}};
+		       {"4611686018427387905", LC_LENGTH_OVERFLOW},
+		       {"18446744073709551617", LC_LENGTH_OVERFLOW},
+		       {"99999999999999999999999", LC_LENGTH_OVERFLOW},
+		       {"99999999999999999999999x", -1}};
 	(void)state;
 	for (size_t k = 0; k < sizeof(lengths) / sizeof(lengths[0]); k++)
 		assert_int_equal(lc_length_parse(lengths[k].text, strlen(lengths[k].text)), lengths[k].value);
@@ -150,9 +152,28 @@ test_targets(void **state)
 	    {"GET", "HTTPS://[::1]:443?q", "/", "q", "[::1]:443"},
 	    {"GET", "/%41%zz", "/%41%zz", NULL, NULL},
 	};
-	static const char *const bad[] = {
-	    "",      "*",     "foo",   "a:80",       "http://",    "http:///x",  "ftp://h/",   "/a b",     "/a#b",
-	    "/\x7f", "/\x80", "/a\tb", "http://u@h", "http://h:x", "http://h#x", "http://[::", "https:/h", "**"};
+	static const struct {
+		const char *target;
+		int outcome;
+	} bad[] = {{"", LC_TARGET_FORM},
+		   {"*", LC_TARGET_FORM},
+		   {"**", LC_TARGET_FORM},
+		   {"foo", LC_TARGET_FORM},
+		   {"a:80", LC_TARGET_FORM},
+		   {"ftp://h/", LC_TARGET_FORM},
+		   {"https:/h", LC_TARGET_FORM},
+		   {"http://", LC_TARGET_FORM},
+		   {"http:///x", LC_TARGET_AUTHORITY},
+		   {"http://u@h", LC_TARGET_AUTHORITY},
+		   {"http://h:x", LC_TARGET_AUTHORITY},
+		   {"http://h#x", LC_TARGET_AUTHORITY},
+		   {"http://[::", LC_TARGET_AUTHORITY},
+		   {"/a b", LC_TARGET_CHAR},
+		   {"/a#b", LC_TARGET_CHAR},
+		   {"/\x7f", LC_TARGET_CHAR},
+		   {"/\x80", LC_TARGET_CHAR},
+		   {"/a\tb", LC_TARGET_CHAR},
+		   {"http://h/\x01", LC_TARGET_CHAR}};
 	struct lc_target t;
 
 	(void)state;
@@ -169,6 +190,7 @@ test_targets(void **state)
 			assert_memory_equal(t.query.p, good[k].query, t.query.n);
 		}
 		assert_int_equal(t.absolute, good[k].authority != NULL);
+		assert_int_equal(t.secure, strncmp(good[k].target, "HTTPS:", 6) == 0);
 		if (good[k].authority) {
 			assert_int_equal(t.authority.n, strlen(good[k].authority));
 			assert_memory_equal(t.authority.p, good[k].authority, t.authority.n);
@@ -176,10 +198,11 @@ test_targets(void **state)
 		free(s);
 	}
 	for (size_t k = 0; k < sizeof(bad) / sizeof(bad[0]); k++) {
-		size_t n = strlen(bad[k]);
-		char *s = exact(bad[k], n);
-		if (lc_target_parse(&t, (struct lc_str){"GET", 3}, s, n) != LC_TARGET_BAD)
-			fail_msg("accepted: %s", bad[k]);
+		size_t n = strlen(bad[k].target);
+		char *s = exact(bad[k].target, n);
+		int outcome = lc_target_parse(&t, (struct lc_str){"GET", 3}, s, n);
+		if (outcome != bad[k].outcome)
+			fail_msg("%s: %d, expected %d", bad[k].target, outcome, bad[k].outcome);
 		free(s);
 	}
 }

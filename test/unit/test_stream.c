@@ -79,7 +79,13 @@ test_body_in(void **state)
 	assert_int_equal(over, 1); /* above the high water mark */
 	total = a->avail(s, &fin);
 	assert_int_equal(fin, 0);
-	lc_stream_in_end(s, NULL, 0);
+	static const struct lc_field trailers[] = {{.name = {"x-sum", 5}, .value = {"1", 1}}};
+	uint32_t ntrailers = 7;
+	assert_null(a->trailers(s, &ntrailers)); /* not before the end */
+	assert_int_equal(ntrailers, 0);
+	lc_stream_in_end(s, trailers, 1);
+	assert_ptr_equal(a->trailers(s, &ntrailers), trailers);
+	assert_int_equal(ntrailers, 1);
 	uint64_t got = 0;
 	int64_t r;
 	size_t n = 1, k = 0;

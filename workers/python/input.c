@@ -453,6 +453,46 @@ lcpy_input_error(PyObject *self)
 	return self ? ((struct input *)self)->error : 0;
 }
 
+/* Trailers have no place in environ, which is older than they are. */
+static PyObject *
+input_trailers(PyObject *self, PyObject *unused)
+{
+	struct input *in = (struct input *)self;
+	const struct lc_field *f = NULL;
+	uint32_t n = 0;
+
+	(void)unused;
+	if (in->over) {
+		PyErr_SetString(PyExc_ValueError, "wsgi.input was read after the request had ended");
+		return NULL;
+	}
+	if (in->stream && !in->shared && !in->eof && !pthread_equal(in->owner, pthread_self())) {
+		PyErr_SetString(PyExc_RuntimeError,
+				"wsgi.input of this worker can only be read in the thread that runs "
+				"the request");
+		return NULL;
+	}
+	if (in->stream)
+		f = lcpy.st->trailers(in->stream, &n);
+	PyObject *list = PyList_New((Py_ssize_t)n);
+	for (uint32_t k = 0; list && k < n; k++) {
+		PyObject *t = PyTuple_New(2);
+		PyObject *name = PyUnicode_DecodeLatin1(f[k].name.p, (Py_ssize_t)f[k].name.n, NULL);
+		PyObject *value = PyUnicode_DecodeLatin1(f[k].value.p, (Py_ssize_t)f[k].value.n, NULL);
+		if (!t || !name || !value) {
+			Py_XDECREF(t);
+			Py_XDECREF(name);
+			Py_XDECREF(value);
+			Py_CLEAR(list);
+			break;
+		}
+		PyTuple_SET_ITEM(t, 0, name);
+		PyTuple_SET_ITEM(t, 1, value);
+		PyList_SET_ITEM(list, (Py_ssize_t)k, t);
+	}
+	return list;
+}
+
 static PyMethodDef input_methods[] = {
     {"read", (PyCFunction)(void (*)(void))input_read, METH_FASTCALL,
      "read(size=-1, /)\n--\n\nBytes of the body: exactly size of them unless it ends before."},
@@ -460,6 +500,8 @@ static PyMethodDef input_methods[] = {
      "readline(size=-1, /)\n--\n\nA line with its newline, at most size bytes of it."},
     {"readlines", (PyCFunction)(void (*)(void))input_readlines, METH_FASTCALL,
      "readlines(hint=-1, /)\n--\n\nLines until the end, or until their sum reaches hint."},
+    {"trailers", input_trailers, METH_NOARGS,
+     "trailers()\n--\n\nThe request's trailer fields, [(name, value), ...], once a read has returned b''; else []."},
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot input_slots[] = {

@@ -79,6 +79,20 @@ struct lc_proto {
 	void (*drain)(void *sess, uint32_t phase);
 	int (*timeout)(void *sess, uint32_t which); /* lc_scope; CONN_DEAD closes */
 	void (*status)(void *sess, struct lc_stat *);
+
+	/*
+	 * ABI 0.2: taking over a connection that began in another protocol (RFC 9110 7.8); NULL: never.
+	 *
+	 * upgrade: tokens that offers name, NULL-ended, compared without case, as a whole ("name" or "name/version").
+	 */
+	const char *const *upgrade;
+	/* Is the request, whose body is empty, fit for it?  NULL: any is.  No connection yet, nothing to keep: LC_OK,
+	 * or LC_STREAM_DEAD: the offer is passed over, the request answered as any other.  It may set fields (and
+	 * nfields) of the head that announces the change, from stream_alloc() of this stream or static memory. */
+	int (*upgrade_check)(const void *conf, struct lc_stream *, const struct lc_req *, struct lc_head *answer);
+	/* Like open(), after the announcement: the bytes behind the request are given to recv().  The request is valid
+	 * during the call. */
+	int (*upgrade_open)(struct lc_conn *, const void *conf, const struct lc_req *, void **sess);
 };
 
 /* Host -> protocol, table "conn" version 1. */
@@ -122,6 +136,15 @@ struct lc_conn_api {
 	 * the worker's answer, of which nothing was put out; before stream_abort().  NULL: the request never became a
 	 * stream; what is known of it is in the struct, the rest empty, and is used during the call only. */
 	void (*refused)(struct lc_conn *, struct lc_stream *, uint32_t status, const struct lc_req *);
+
+	/* ABI 0.2: a protocol that is loaded, allowed on this listener, and takes over for the token; NULL: none.
+	 * *token becomes the module's own spelling. */
+	const struct lc_proto *(*upgrade_find)(struct lc_conn *, struct lc_str *token, const void **ret_conf);
+	/* Give the connection to it, with the request in this stream, which has no stream_head() and is the only one
+	 * that is not detached.  The caller has put out its last byte and consumed none behind the request.  When the
+	 * module call in progress has returned, the other's upgrade_open() is called, then this one's detach() and
+	 * close(), and nothing else. */
+	int (*hand_over)(struct lc_conn *, const struct lc_proto *, struct lc_stream *); /* 0, -EBUSY, -ENOENT */
 };
 
 #endif

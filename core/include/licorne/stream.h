@@ -122,6 +122,10 @@ struct lc_stream_api {
 	void *(*user)(struct lc_stream *);
 	/* Drop the worker's reference: its last call.  An unfinished response is aborted (LC_RSN_APP_ERROR). */
 	void (*release)(struct lc_stream *);
+	/* ABI 0.2: the request's trailer fields (RFC 9110 6.5), complete when the whole body has arrived: before that,
+	 * and without any, NULL and *n = 0.  Never merge them into the request's fields.  Valid as long as the stream.
+	 */
+	const struct lc_field *(*trailers)(struct lc_stream *, uint32_t *n);
 };
 
 #endif
