@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import gc
+import io
+import logging
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -363,10 +366,12 @@ def bad_head(environ: Environ, start_response: Start) -> list[bytes]:
         ("200 OK", [("X", "y" * (1 << 21))]),
     ]
     passed = []
+    exc: tuple[Any, ...] = ()  # what was refused counts as a call
     for i, (status, headers) in enumerate(bad):
         try:
-            start_response(status, headers)
+            start_response(status, headers, *exc)
         except (ValueError, TypeError):
+            exc = (sys.exc_info(),)
             continue
         passed.append(f"{i}: {status!r} {headers!r:.60}")
         break
@@ -376,8 +381,81 @@ def bad_head(environ: Environ, start_response: Start) -> list[bytes]:
         except TypeError:
             continue
         passed.append(repr(args))
-    start_response("299 G\xfct ", [("X-Latin", " \tgr\xfc\xdf dich\t "), ("X-empty", "")])
+    start_response("299 G\xfct ", [("X-Latin", " \tgr\xfc\xdf dich\t "), ("X-empty", "")], *exc)
     return ["\n".join(passed).encode()]
+
+
+def refused(environ: Environ, start_response: Start) -> list[bytes]:
+    """start_response() refuses something, and the application does not mind."""
+    how = environ["QUERY_STRING"]
+    if how == "replaced":
+        start_response("200 OK", list(TEXT))
+    try:
+        raise ValueError
+    except ValueError:
+        exc = sys.exc_info()
+    try:
+        start_response("200 OK", [("X-Number", 1)], *([exc] if how == "replaced" else []))
+    except TypeError:
+        if how == "again":
+            start_response("200 OK", list(TEXT))
+        elif how == "exc-info":
+            start_response("200 OK", list(TEXT), exc)
+    return [] if how == "empty" else [b"body"]
+
+
+def write_long(environ: Environ, start_response: Start) -> list[bytes]:
+    w = start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    w(b"123")
+    if environ["QUERY_STRING"] == "caught":
+        for _ in range(3):
+            try:
+                w(b"4567")
+            except ValueError:
+                pass
+    else:
+        w(b"4567")
+    return [b"89"]
+
+
+def complete_then_fails(environ: Environ, start_response: Start) -> Iterator[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    yield b"12345"
+    raise ValueError("after everything")
+
+
+def say(environ: Environ, start_response: Start) -> list[bytes]:
+    """Everything that may end in the log."""
+    logger = logging.getLogger("some.name")
+    logging.warning("of the root %d", 1)
+    logger.error("two\nlines")
+    logger.info("not said")
+    logger.setLevel(logging.DEBUG)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        logger.log(level, "level %s", logging.getLevelName(level))
+    logger.setLevel(logging.NOTSET)
+    try:
+        raise LookupError("caught \0 one")
+    except LookupError:
+        logger.exception("it failed")
+    logger.error("%d", "no number")
+    print("printed", 3, end="")
+    print(" in two parts")
+    print("to standard error\nin two lines", file=sys.stderr)
+    sys.stdout.buffer.write(b"bytes \xc3\xa9 \0\n")
+    wrapper = io.TextIOWrapper(sys.stdout.detach(), encoding="utf-8")  # type: ignore[union-attr]
+    wrapper.write("wrapped\n")
+    wrapper.flush()
+    wrapper.close()
+    warnings.warn("mind the gap", UserWarning, stacklevel=1)
+    thread = threading.Thread(target=lambda: 1 // 0, name="worker bee")
+    thread.start()
+    thread.join()
+    print("unfinished", end="")
+    assert (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
+    assert not sys.stderr.isatty() and sys.stderr.writable() and sys.stderr.buffer.writable()
+    start_response("200 OK", list(TEXT))
+    return [b"said"]
 
 
 def wrong(value: Any) -> Callable[[Environ, Start], Any]:
@@ -589,7 +667,7 @@ for _f in (
     dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
     close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
     use_kept, in_thread, errors, stat, objects, echo, wrapped, sleep, burn, block, unblock, big_counted, count_freed,
-    heads, only_read, change, change_later, keep_to_the_end,
+    refused, write_long, complete_then_fails, say, heads, only_read, change, change_later, keep_to_the_end,
 ):  # fmt: skip
     APPS["/" + _f.__name__.replace("_", "-")] = _f
 

@@ -127,6 +127,8 @@ test_environ(void **state)
 		has(s, "QUERY_STRING='q=%20&r'");
 		has(s, "RAW_URI='/a%20b%2Fc%zz%C3%A4%4?q=%20&r'");
 		has(s, "REQUEST_URI='/a%20b%2Fc%zz%C3%A4%4?q=%20&r'");
+		has(s, "gunicorn.raw_uri='/a%20b%2Fc%zz%C3%A4%4?q=%20&r'");
+		lacks(s, "HTTPS");
 		has(s, "SCRIPT_NAME=''");
 		has(s, "SERVER_NAME='127.0.0.1'");
 		has(s, "SERVER_PORT='8000'");
@@ -180,6 +182,7 @@ test_environ_mix(void **state)
 		(void)snprintf(ua, sizeof(ua), "agent %u", i / 2);
 		s = fake_stream(i % 5 ? "GET" : "PUT", i % 4 ? "/dump?x" : target, all[k]);
 		s->req.version = i % 6 ? 0x0101 : 0x0100;
+		s->req.protocol.p = i % 6 ? "HTTP/1.1" : "HTTP/1.0";
 		s->req.peer_port = (uint16_t)(1000 + i);
 		lcpy_call(s, 0);
 		fake_flush(s);
@@ -298,9 +301,17 @@ test_environ_hosts(void **state)
 		has(s, i == 0 ? "SERVER_PORT='81'" : "SERVER_PORT='443'");
 		has(s, "REMOTE_ADDR=''");
 		has(s, "wsgi.url_scheme='https'");
+		has(s, "HTTPS='on'");
 		fake_free(s);
 	}
+	s = fake_stream("OPTIONS", "*", NULL);
+	lcpy_call(s, 0);
+	fake_flush(s);
+	has(s, "PATH_INFO=''");
+	has(s, "RAW_URI='*'");
+	fake_free(s);
 	s = get("/dump");
+	lacks(s, "HTTPS");
 	has(s, "SERVER_NAME='127.0.0.1'");
 	has(s, "wsgi.url_scheme='http'");
 	fake_free(s);
@@ -424,6 +435,29 @@ test_lengths(void **state)
 	assert_non_null(strstr(fake_log, "more than its Content-Length of 4"));
 	fake_free(s);
 	assert_int_equal(closed(), before + 2);
+	/* write() tells the application; what was promised is complete */
+	for (int i = 0; i < 2; i++) {
+		const char *p;
+
+		fake_log_clear();
+		s = get(i ? "/write-long?caught" : "/write-long");
+		assert_string_equal(s->body, "12345");
+		assert_int_equal(s->resets, 0);
+		assert_true(s->fin);
+		fake_free(s);
+		p = strstr(fake_log, "more than its Content-Length of 5");
+		assert_non_null(p);
+		assert_null(strstr(p + 1, "more than its"));
+		assert_int_equal(strstr(fake_log, "ValueError: write(): more than the Content-Length of 5") != NULL,
+				 !i);
+	}
+	fake_log_clear();
+	s = get("/complete-then-fails");
+	assert_string_equal(s->body, "12345");
+	assert_int_equal(s->resets, 0);
+	assert_true(s->fin);
+	assert_non_null(strstr(fake_log, "ValueError: after everything"));
+	fake_free(s);
 }
 
 static void
@@ -501,6 +535,60 @@ test_bad_heads(void **state)
 	assert_string_equal(fake_out(s, "X-Latin"), "gr\xfc\xdf dich");
 	assert_string_equal(fake_out(s, "X-empty"), "");
 	fake_free(s);
+}
+
+static void
+test_refused_heads(void **state)
+{
+	struct lc_stream *s;
+
+	expect_500("/refused?again", "a second time without exc_info");
+	expect_500("/refused", "sent a body although start_response() had refused its head");
+	expect_500("/refused?empty", "came to its end although start_response() had refused its head");
+	expect_500("/refused?replaced", "sent a body although");
+	s = get("/refused?exc-info");
+	assert_int_equal(s->status, 200);
+	assert_string_equal(s->body, "body");
+	fake_free(s);
+}
+
+static void
+test_output(void **state)
+{
+	static const char *const lines[] = {
+	    "4 of the root 1\n",
+	    "3 some.name: two\nlines\n",
+	    "7 some.name: level DEBUG\n6 some.name: level INFO\n4 some.name: level WARNING\n3 some.name: level ERROR\n"
+	    "2 some.name: level CRITICAL\n",
+	    "3 some.name: it failed\nTraceback (most recent call last):\n",
+	    "LookupError: caught ? one\n",
+	    "3 logging failed: ",
+	    "pyapps.py:",
+	    ": '%d' with ('no number',)\nTraceback (most recent call last):\n",
+	    "5 printed 3 in two parts\n",
+	    "4 to standard error\nin two lines\n",
+	    "5 bytes \xc3\xa9 ?\n",
+	    "5 wrapped\n",
+	    "UserWarning: mind the gap\n  warnings.warn(",
+	    "3 uncaught exception in thread worker bee\nTraceback (most recent call last):\n",
+	    "ZeroDivisionError",
+	    "5 unfinished\n",
+	};
+	struct lc_stream *s;
+
+	for (int i = 0; i < 2; i++) {
+		fake_log_clear();
+		fake_log_levels = 1;
+		s = get("/say");
+		fake_log_levels = 0;
+		if (s->status != 200)
+			fail_msg("%s", fake_log);
+		fake_free(s);
+		for (size_t k = 0; k < sizeof(lines) / sizeof(lines[0]); k++)
+			if (!strstr(fake_log, lines[k]) && !(i && strstr(lines[k], "UserWarning")))
+				fail_msg("no \"%s\" in:\n%s", lines[k], fake_log);
+		assert_null(strstr(fake_log, "not said"));
+	}
 }
 
 /* A head as applications make it, looked at in full; its memo. */
@@ -960,7 +1048,8 @@ start(void **state)
 {
 	static const char *const path[] = {LCPY_TEST_DIR};
 	static const char *const env[] = {"LICORNE_TEST", "yes"};
-	const struct lcpy_conf conf = {.app = "pyapps:Holder.inner", .pythonpath = {path, 1}, .env = {env, 2}};
+	const struct lcpy_conf conf = {
+	    .app = "pyapps:Holder.inner", .capture_output = 1, .pythonpath = {path, 1}, .env = {env, 2}};
 	const struct lcpy_facts facts = {1, 1};
 
 	if (lcpy_load(NULL) < 0)
@@ -987,6 +1076,7 @@ main(void)
 	    cmocka_unit_test(test_lost_client),     cmocka_unit_test(test_kept),
 	    cmocka_unit_test(test_threads),         cmocka_unit_test(test_wsgi_errors),
 	    cmocka_unit_test(test_validator),       cmocka_unit_test(test_leaks),
+	    cmocka_unit_test(test_refused_heads),   cmocka_unit_test(test_output),
 	    cmocka_unit_test(test_kept_to_the_end),
 	};
 

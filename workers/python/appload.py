@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Find, import and look at an application named ``MODULE[:NAME[.NAME]...]`` or ``MODULE:FACTORY(ARGUMENTS)``.
+"""Find, import and look at an application named ``MODULE[:NAME[.NAME]...]``, ``MODULE:FACTORY(ARGUMENTS)``, or
+``FILE[#NAME]`` of Paste Deploy.
 
 Used twice: compiled into the Python worker modules, where it loads the application, and by licorne-app-helper, which
 decides for ``licorne run`` what kind of application there is.  Only the standard library, and little of that: it is
@@ -136,6 +137,36 @@ def load(spec: str) -> Any:
     return app
 
 
+def load_paste(spec: str) -> Any:
+    """The application that a Paste Deploy file describes, its logging set up; AppError, or whatever it raises."""
+    file, _, name = spec.partition("#")
+    path = os.path.abspath(file)
+    if not os.path.isfile(path):
+        raise AppError(f"{path} does not exist, a Paste Deploy file was expected")
+    try:
+        loadapp = importlib.import_module("paste.deploy").loadapp
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("paste", "paste.deploy"):
+            raise
+        raise AppError(
+            f"paste {path} needs the package PasteDeploy, which is not installed for {sys.prefix}: "
+            f"{sys.executable} -m pip install PasteDeploy"
+        ) from exc
+    import configparser
+
+    ini = configparser.RawConfigParser(strict=False)
+    ini.read(path, encoding="utf-8")
+    if all(ini.has_section(section) for section in ("loggers", "handlers", "formatters")):
+        import logging.config
+
+        defaults = {"__file__": path, "here": os.path.dirname(path)}
+        logging.config.fileConfig(path, defaults, disable_existing_loggers=False, encoding="utf-8")
+    app = loadapp(f"config:{path}", name or None)
+    if not callable(app):
+        raise AppError(f"{spec!r} is not callable: it is of type {type(app).__name__}")
+    return app
+
+
 def set_up_paths(pythonpath: list[str], venv: str | None) -> None:
     """``sys.path``: the current directory, ``pythonpath``, then what Python and the environment give."""
     if venv and os.path.realpath(sys.prefix) != os.path.realpath(venv):
@@ -151,13 +182,10 @@ def set_up_paths(pythonpath: list[str], venv: str | None) -> None:
         sys.path.insert(0, place)
 
 
-def start(spec: str, pythonpath: list[str], venv: str | None) -> Any:
+def start(spec: str | None, paste: str | None, pythonpath: list[str], venv: str | None) -> Any:
     """What a worker does: paths, import, and everything imported out of the garbage collector's sight."""
     set_up_paths(pythonpath, venv)
-    stdout = sys.stdout
-    if stdout is not None and hasattr(stdout, "reconfigure"):
-        stdout.reconfigure(line_buffering=True)  # print() shows up when it is called
-    app = load(spec)
+    app = load_paste(paste) if paste is not None else load(spec or "")
     gc.collect()
     gc.freeze()
     return app
