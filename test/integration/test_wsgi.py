@@ -6,12 +6,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from client import Broken, Client, Response
-from conftest import Start
+from conftest import Start, starter
 from harness import APPS, VENV, Gate, Server, config, pool, quote, until
 
 names = (f"n{i}" for i in itertools.count())
@@ -277,6 +278,81 @@ def test_close_when_the_client_leaves(start: Start, worker: str, gate: Gate) -> 
     until(lambda: closings(server, "left") == 1, "close()")
 
 
+def test_close_while_waiting_for_the_client(start: Start, worker: str) -> None:
+    """The generator is in the middle of a piece that the client does not take, and then the client is gone."""
+    server = start(config(pool(worker)))
+    with server.client() as c:
+        c.send("GET /closing?name=stuck&n=1000&size=1000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.head().status == 200
+    until(lambda: closings(server, "stuck") == 1, "close()")
+
+
+# ---- wsgiref.validate
+
+
+@pytest.fixture(scope="module")
+def valid(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """What it finds is a 500, or in the log: the server's end fails then."""
+    for make in starter(tmp_path_factory.mktemp(worker)):
+        yield make(config(pool(worker, app="valid_app:app")))
+
+
+VALID: list[tuple[str, str, int, bytes]] = [
+    ("GET", "/", 200, b"http://test/"),
+    ("GET", "/x%20y?a=b", 200, b"http://test/x%20y?a=b"),
+    ("GET", "/generator", 200, b"one two"),
+    ("GET", "/write", 200, b"one two three"),
+    ("GET", "/file", 200, (APPS / "valid_app.py").read_bytes()),
+    ("GET", "/replaced", 503, b"replaced"),
+    ("GET", "/204", 204, b""),
+    ("GET", "/304", 304, b""),
+    ("OPTIONS", "*", 200, b"http://test/"),
+    ("POST", "/echo", 200, b"||"),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "status", "body"), VALID)
+def test_validator(valid: Server, method: str, target: str, status: int, body: bytes) -> None:
+    with valid.client() as c:
+        for _ in range(3):  # also with environs that are used again
+            answer = c.request(target, method=method)
+            assert (answer.status, answer.body) == (status, body)
+        if method == "GET":
+            answer = c.request(target, method="HEAD")
+            assert (answer.status, answer.body) == (status, b"")
+
+
+def test_validator_with_a_body(valid: Server) -> None:
+    want = b"line| one\n|two|\n|three\n|four"
+    with valid.client() as c:
+        for _ in range(3):
+            assert c.request("/echo", method="POST", body=b"line one\ntwo\nthree\nfour").body == want
+            c.send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nline one\r\n")
+            c.send("10\r\n\ntwo\nthree\nfour\n\r\n0\r\n\r\n")
+            assert c.response().body == want + b"\n"
+    with valid.client() as c:
+        c.send("GET http://elsewhere/abs?x HTTP/1.1\r\nHost: elsewhere\r\n\r\nGET /old HTTP/1.0\r\n\r\n")
+        assert c.response().body == b"http://elsewhere/abs?x"
+        assert c.response().body.startswith(b"http://127.0.0.1:")
+
+
+# ---- SCRIPT_NAME and variables of the configuration
+
+
+def test_script_name_and_environ(start: Start, worker: str) -> None:
+    block = 'script_name /app; environ my.option "a b"; environ SITE_NAME "ü";'
+    server = start(config(pool(worker, block=block)))
+    with server.client() as c:
+        assert c.request("/environ").status == 404
+        assert c.request("/application").status == 404
+        answer = c.request("/app/environ?q")
+        e = json.loads(answer.body)["environ"]
+    assert (e["SCRIPT_NAME"], e["PATH_INFO"], e["QUERY_STRING"]) == ("/app", "/environ", "q")
+    assert e["RAW_URI"] == e["REQUEST_URI"] == e["gunicorn.raw_uri"] == "/app/environ?q"
+    assert e["my.option"] == "a b"
+    assert e["SITE_NAME"].encode("latin-1") == "ü".encode()
+
+
 # ---- errors
 
 
@@ -363,6 +439,26 @@ def test_misuse(probe: Server, kind: str) -> None:
         assert answer.get("Injected") is None
         assert c.request("/").status == 200
     probe.wait_log(rf"GET /misuse\?kind={kind}\b")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("header-type", "TypeError: start_response: the value of header 'X-Number' is int, not str"),
+        ("header-name-bytes", "TypeError: start_response: the name of header b'X-Bytes' is bytes, not str"),
+        ("header-newline", "ValueError: start_response: the value of header 'X-Bad' has control characters"),
+        ("header-latin", "ValueError: start_response: the value of header 'X-Bad' has characters outside latin-1"),
+        ("header-name", "ValueError: start_response: 'X Bad' is not a header name"),
+    ],
+)
+def test_misuse_is_named(probe: Server, kind: str, says: str) -> None:
+    """The header, and the line of the application that gave it."""
+    probe.allow(rf"GET /misuse\?kind={kind}")
+    with probe.client() as c:
+        assert c.request(f"/misuse?kind={kind}").status == 500
+    probe.wait_log(
+        rf"GET /misuse\?kind={kind} (?:.*\n    )+.*probe\.py\", line \d+, in <lambda>\n(?:    .*\n)+    {says}"
+    )
 
 
 def test_wsgi_errors_goes_to_the_log(probe: Server) -> None:
