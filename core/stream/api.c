@@ -15,6 +15,7 @@
 
 int (*lc_stream_wait_leading)(struct lc_stream *, uint32_t events, int64_t ms);
 void (*lc_stream_push_leading)(struct lc_stream *);
+void (*lc_stream_wake_leading)(struct lc_stream *);
 
 /* Locked.  Other threads only. */
 static void
@@ -36,6 +37,8 @@ note_unlock(struct lc_stream *s, uint32_t ev)
 	} else if (lc_loop_leading(s->loop)) {
 		lc__unlock(s);
 		lc_stream_note(s, ev);
+		if (s->inready == 1)
+			lc_stream_wake_leading(s);
 	} else {
 		LC_ASSERT(s->shared);
 		post_events(s, ev);
@@ -153,8 +156,13 @@ push_slice(struct lc_stream *s, const struct lc_slice *sl)
 {
 	struct lc_onode *t = s->out_tail, *o = NULL;
 
-	if (sl->n > LC_SLICE_MAX)
+	if (sl->fd >= 0) {
+		/* It may still be sent when the stream is gone, so somebody must hold it; and copies are of memory. */
+		if (!sl->release || (sl->flags & LC_SL_COPY) || sl->off > INT64_MAX || sl->n > INT64_MAX - sl->off)
+			return -EINVAL;
+	} else if ((sl->flags & LC_SL_COPY) && sl->n > LC_SLICE_MAX) {
 		return -EMSGSIZE;
+	}
 	if (sl->flags & LC_SL_COPY) {
 		if (t && t->cap >= t->s.n + sl->n) {
 			memcpy(t->data + t->s.n, sl->p, sl->n);
@@ -196,6 +204,8 @@ push_slice(struct lc_stream *s, const struct lc_slice *sl)
 		}
 		o->cap = 0;
 		o->s = *sl;
+		if (sl->fd >= 0)
+			s->out_free += lc_file_free(sl->n);
 	}
 	s->out_bytes += sl->n;
 	if (o) {
@@ -230,9 +240,7 @@ api_write(struct lc_stream *s, const struct lc_slice *v, uint32_t n, uint32_t wf
 		return r;
 	}
 	for (uint32_t k = 0; k < n; k++) {
-		if (v[k].fd >= 0)
-			r = -ENOTSUP;
-		else if (v[k].n == 0)
+		if (v[k].n == 0)
 			drop_slices(&v[k], 1);
 		else
 			r = push_slice(s, &v[k]);
@@ -244,12 +252,13 @@ api_write(struct lc_stream *s, const struct lc_slice *v, uint32_t n, uint32_t wf
 	}
 	if (wflags & LC_W_FIN)
 		s->out_fin = 1;
-	else if (s->out_bytes >= LC_OUT_HIGH) {
+	else if (s->out_bytes - s->out_free >= LC_OUT_HIGH) {
 		s->full = 1;
 		r = 1;
 	}
 	note_unlock(s, LC_SE_OUT);
-	if ((wflags & (LC_W_FLUSH | LC_W_FIN)) == LC_W_FLUSH && lc_loop_leading(s->loop)) {
+	/* A handler's piece goes out at the end of the turn that it was called in: it may not be delayed there. */
+	if ((wflags & (LC_W_FLUSH | LC_W_FIN)) == LC_W_FLUSH && !s->route && lc_loop_leading(s->loop)) {
 		lc_stream_push_leading(s);
 		if (r == 1 && lc_stream_poll(s, LC_EV_WRITE))
 			r = s->aborted ? -EPIPE : 0;
@@ -310,6 +319,8 @@ lc_stream_poll(struct lc_stream *s, uint32_t events)
 static int
 api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
 {
+	if (s->route && lc_loop_leading(s->loop))
+		return -EDEADLK; /* what it waits for is the calling thread's work */
 	lc__lock(s);
 	uint32_t r = events_now(s, events);
 	note_unlock(s, (events & LC_EV_READ) && !r ? continue_event(s) : 0);
