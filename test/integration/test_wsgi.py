@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from client import Broken, Client, Response
 from conftest import Start, starter
-from harness import APPS, VENV, Gate, Server, config, pool, quote, until
+from harness import APPS, ROOT, VENV, Gate, Server, config, pool, quote, until
 
 names = (f"n{i}" for i in itertools.count())
 
@@ -285,6 +285,129 @@ def test_close_while_waiting_for_the_client(start: Start, worker: str) -> None:
         c.send("GET /closing?name=stuck&n=1000&size=1000000 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert c.head().status == 200
     until(lambda: closings(server, "stuck") == 1, "close()")
+
+
+# ---- files
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+HUGE = 64 << 20  # more than any socket's buffers
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_file_wrapper(probe: Server, data: Path) -> None:
+    """Status and headers are the application's; the file goes from its position to Content-Length or its end."""
+    with probe.client() as c:
+        for query, want in (
+            ("", DATA),
+            ("&at=1000", DATA[1000:]),
+            ("&at=1048575", DATA[-1:]),
+            ("&at=1048576", b""),
+            ("&at=2000000", b""),
+            ("&at=500&length=300000&line=206+Partial+Content", DATA[500:300500]),
+            ("&at=500&length=3", DATA[500:503]),
+        ):
+            for _ in range(2):
+                answer = c.request(f"/file?path={data}{query}", headers=("Range: bytes=1-2",))
+                assert answer.status == (206 if "206" in query else 200)
+                assert answer.body == want
+                assert answer.get("X-Own") == "kept"
+                assert answer.get("Content-Range") is None
+            head = c.request(f"/file?path={data}{query}", method="HEAD")
+            if want:
+                assert head.get("Content-Length") == answer.get("Content-Length") == str(len(want))
+
+
+def test_file_wrapper_between_pipelined_requests(probe: Server, data: Path) -> None:
+    with probe.client() as c:
+        one = "GET {} HTTP/1.1\r\nHost: x\r\n\r\n"
+        c.send(
+            one.format("/")
+            + one.format(f"/file?path={data}")
+            + one.format("/write")
+            + one.format(f"/file?path={data}&at=9")
+        )
+        assert [c.response().body for _ in range(4)] == [
+            b"Hello, world!\n",
+            DATA,
+            b"written, twice, and returned\n",
+            DATA[9:],
+        ]
+
+
+def huge(tmp_path: Path) -> Path:
+    path = tmp_path / "huge"
+    with path.open("wb") as f:
+        for _ in range(HUGE // len(DATA)):
+            f.write(DATA)
+    return path
+
+
+def test_file_is_sent_while_the_call_is_over(start: Start, worker: str, tmp_path: Path) -> None:
+    """A client that takes its time with a file keeps no thread of the application, in `sync` not the process."""
+    path = huge(tmp_path)
+    server = start(config(pool(worker, threads=1)))
+    with server.client() as c:
+        c.send(f"GET /file?path={path}&unlink=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = c.head()
+        assert head.get("Content-Length") == str(HUGE)
+        facts = json.loads(server.get("/process"))
+        assert not path.exists()
+        assert [f for f in facts["fds"].values() if f.startswith(str(path))], "the file has a descriptor of its own"
+        assert c.exactly(HUGE) == DATA * (HUGE // len(DATA))
+    until(lambda: not opened(server, path), "the descriptor to be closed")
+
+
+def opened(server: Server, path: Path) -> list[str]:
+    return [f for f in json.loads(server.get("/process"))["fds"].values() if f.startswith(str(path))]
+
+
+def test_file_and_a_client_that_leaves(start: Start, worker: str, tmp_path: Path) -> None:
+    path = huge(tmp_path)
+    server = start(config(pool(worker)))
+    for _ in range(3):
+        with server.client() as c:
+            c.send(f"GET /file?path={path} HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert c.head().status == 200
+    until(lambda: not opened(server, path), "the descriptors to be closed")
+
+
+def test_file_that_gets_shorter(start: Start, worker: str, tmp_path: Path) -> None:
+    """What was promised cannot be kept: the connection ends, and the client can tell."""
+    path = huge(tmp_path)
+    server = start(config(pool(worker)))
+    server.allow(r"GET /file")
+    with server.client() as c:
+        c.send(f"GET /file?path={path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.head().status == 200
+        with path.open("r+b") as f:
+            f.truncate(1 << 20)
+        with pytest.raises((Broken, ConnectionResetError)):
+            c.exactly(HUGE)
+    assert not opened(server, path)
+
+
+# ---- the specification
+
+
+def test_the_audit_names_tests_that_exist() -> None:
+    """docs/wsgi.md has a row per rule of PEP 3333; each names tests."""
+    text = (ROOT / "docs" / "wsgi.md").read_text()
+    rows = re.findall(r"^\|.*\|$", text[text.index("## PEP 3333, rule by rule") :], re.M)[2:]
+    assert len(rows) > 40
+    unit, here = ROOT / "test" / "unit", ROOT / "test" / "integration"
+    for row in rows:
+        tests = re.findall(r"`(test_\w+)`(?: \(([\w.]+)\))?", row.rpartition(" | ")[2])
+        assert tests, row
+        for name, place in tests:
+            files = {"C": unit / "test_py_call.c", "B": unit / "test_py_boot.c", "": here / "test_wsgi.py"}
+            source = files.get(place, here / place).read_text()
+            assert re.search(rf"^(?:def )?{name}\(", source, re.M), (name, place)
 
 
 # ---- wsgiref.validate

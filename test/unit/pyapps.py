@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import gzip
 import io
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -594,6 +599,95 @@ def wrapped(environ: Environ, start_response: Start) -> Any:
     return environ["wsgi.file_wrapper"](io.BytesIO(b"f" * 150000), 65536)
 
 
+DATA = bytes(range(256)) * 400
+FOLDER = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, FOLDER)
+
+
+class Forwarding:
+    """As django.core.files.File: attributes of another file by properties."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    read = property(lambda self: self.file.read)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Upper(io.FileIO):
+    def read(self, size: int | None = -1, /) -> bytes:
+        return (super().read(-1 if size is None else size) or b"").replace(b"a", b"A")
+
+
+def file(environ: Environ, start_response: Start) -> Any:
+    """A file wrapper, of files of all kinds."""
+    kind, _, arg = environ["QUERY_STRING"].partition(":")
+    path = os.path.join(FOLDER, "small" if kind == "small" else "data")
+    with open(path, "wb") as f:
+        f.write(DATA[:1000] if kind == "small" else DATA)
+    made: Any
+    if kind == "raw":
+        made = open(path, "rb", buffering=0)
+    elif kind == "random":
+        made = open(path, "r+b")
+        made.write(b"aaaa")
+    elif kind == "temp":
+        made = tempfile.NamedTemporaryFile()
+        made.write(DATA)
+        made.seek(0)
+    elif kind == "spooled":
+        made = tempfile.SpooledTemporaryFile(max_size=1 << 20)
+        made.write(DATA)
+        made.seek(0)
+    elif kind == "forwarding":
+        made = Forwarding(open(path, "rb"))
+    elif kind == "gzip":
+        with gzip.open(path, "wb") as packed:
+            packed.write(DATA)
+        made = gzip.open(path)
+    elif kind == "upper":
+        made = Upper(path)
+    elif kind == "bytesio":
+        made = io.BytesIO(DATA)
+    elif kind == "text":
+        made = open(path, encoding="latin-1")
+    elif kind == "proc":
+        made = open("/proc/self/status", "rb")
+    elif kind == "pipe":
+        r, w = os.pipe()
+        os.write(w, b"from a pipe")
+        os.close(w)
+        made = open(r, "rb")
+    else:
+        made = open(path, "rb")
+    if kind == "position":
+        made.read(int(arg))
+    if kind == "closed":
+        made.close()
+    close = made.close
+
+    def counting() -> None:
+        global closed
+        closed += 1
+        close()
+
+    made.close = counting
+    headers = [*TEXT, *([("Content-Length", arg)] if arg and kind != "position" else [])]
+    wrapper = environ["wsgi.file_wrapper"]
+    if kind == "subclass":
+        wrapper = type("Mine", (wrapper,), {})
+    body = wrapper(made, 5000) if kind != "default" else wrapper(made)
+    if kind != "not-started":
+        write = start_response("206 Partial Content" if kind == "range" else "200 OK", headers)
+        if kind == "written":
+            write(b"written ")
+    if kind == "iterated":
+        next(body)
+    return body
+
+
 strict: Any = validator
 running = most = freed = 0
 gate = threading.Event()
@@ -667,7 +761,7 @@ for _f in (
     dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
     close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
     use_kept, in_thread, errors, stat, objects, echo, wrapped, sleep, burn, block, unblock, big_counted, count_freed,
-    refused, write_long, complete_then_fails, say, heads, only_read, change, change_later, keep_to_the_end,
+    file, refused, write_long, complete_then_fails, say, heads, only_read, change, change_later, keep_to_the_end,
 ):  # fmt: skip
     APPS["/" + _f.__name__.replace("_", "-")] = _f
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 char fake_log[1 << 16], fake_boot[16384];
 int fake_log_levels;
@@ -106,7 +107,11 @@ fake_flush(struct lc_stream *s)
 		const struct lc_slice *v = &s->held[i];
 
 		s->body = realloc(s->body, s->body_n + v->n + 1);
-		memcpy(s->body + s->body_n, v->p, v->n);
+		if (v->fd < 0)
+			memcpy(s->body + s->body_n, v->p, v->n);
+		else if (pread(v->fd, s->body + s->body_n, v->n, (off_t)v->off) != (ssize_t)v->n)
+			s->violations++;
+		s->files += v->fd >= 0;
 		s->body_n += v->n;
 		s->body[s->body_n] = '\0';
 		if (v->release)

@@ -37,7 +37,7 @@ struct lc_stream {
 	int fin, aborted;
 	size_t abort_after; /* the client goes away once that much of the body was written; 0: never */
 	struct lc_slice held[64];
-	uint32_t nheld;
+	uint32_t nheld, files; /* files: slices of one that went out */
 	void *arena[256];
 	uint32_t narena;
 	size_t arena_total;

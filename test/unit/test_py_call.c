@@ -5,6 +5,7 @@
 #include "lcpy.h"
 
 #include "pyhost_fake.h"
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -552,6 +553,98 @@ test_refused_heads(void **state)
 	fake_free(s);
 }
 
+static unsigned
+descriptors(void)
+{
+	unsigned n = 0;
+	DIR *d = opendir("/proc/self/fd");
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	(void)closedir(d);
+	return n;
+}
+
+static void
+test_file_wrapper(void **state)
+{
+	static const struct {
+		const char *query;
+		int status, length, n, from, files; /* n: bytes of the body, of the file from there */
+		const char *method, *log;
+	} rows[] = {
+	    {"big", 200, 102400, 102400, 0, 1},
+	    {"default", 200, 102400, 102400, 0, 1},
+	    {"small", 200, 1000, 1000, 0, 0},
+	    {"raw", 200, 102400, 102400, 0, 1},
+	    {"random", 200, 102396, 102396, 4, 1},
+	    {"temp", 200, 102400, 102400, 0, 1},
+	    {"forwarding", 200, 102400, 102400, 0, 1},
+	    {"position:300", 200, 102100, 102100, 300, 1},
+	    {"position:102399", 200, 1, 1, 102399, 0},
+	    {"position:102400", 200, 0, 0, 0, 0},
+	    {"iterated", 200, 97400, 97400, 5000, 1},
+	    {"range:50000", 206, 50000, 50000, 0, 1},
+	    {"range:10", 206, 10, 10, 0, 0},
+	    {"range:0", 206, 0, 0, 0, 0},
+	    {"written", 200, -1, 102408, -1, 1},
+	    {"written:50008", 200, 50008, 50008, -1, 1},
+	    {"written:18", 200, 18, 18, -1, 0},
+	    {"written:8", 200, 8, 8, -1, 0},
+	    {"short:200000", 200, 200000, 102400, 0, 1, "GET", "sent 102400 bytes where its Content-Length is 200000"},
+	    {"big", 200, 102400, 0, 0, 0, "HEAD"},
+	    {"range:50000", 206, 50000, 0, 0, 0, "HEAD"},
+	    /* not for the system call */
+	    {"spooled", 200, -1, 102400, 0, 0},
+	    {"gzip", 200, -1, 102400, 0, 0},
+	    {"bytesio", 200, -1, 102400, 0, 0},
+	    {"subclass", 200, -1, 102400, 0, 0},
+	    {"upper", 200, -1, 102400, -1, 0},
+	    {"proc", 200, -1, -1, -1, 0},
+	    {"pipe", 200, -1, 11, -1, 0},
+	    {"text", 500, 22, 22, -1, 0, "GET", "must be bytes, it has str"},
+	    {"closed", 500, 22, 22, -1, 0, "GET", "ValueError: read of closed file"},
+	    {"not-started", 500, 22, 22, -1, 0, "GET", "before it called start_response()"},
+	};
+	unsigned before = descriptors();
+	struct lc_stream *s;
+	long closes;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char target[64];
+
+		closes = closed();
+		fake_log_clear();
+		(void)snprintf(target, sizeof(target), "/file?%s", rows[i].query);
+		s = call(rows[i].method ? rows[i].method : "GET", target, NULL);
+		if ((int)s->status != rows[i].status || s->length != rows[i].length ||
+		    (rows[i].n >= 0 && s->body_n != (size_t)rows[i].n) || (int)s->files != rows[i].files)
+			fail_msg("%s: status %u, length %d, %zu bytes, %u files; %s", target, s->status, (int)s->length,
+				 s->body_n, s->files, fake_log);
+		for (size_t k = 0; rows[i].from >= 0 && k < s->body_n; k++)
+			if ((uint8_t)s->body[k] != (k + (size_t)rows[i].from) % 256)
+				fail_msg("%s: byte %zu", target, k);
+		assert_true(s->fin || s->resets);
+		assert_int_equal(s->resets, strncmp(rows[i].query, "short", 5) == 0);
+		if (rows[i].log ? !strstr(fake_log, rows[i].log) : fake_log[0] != '\0')
+			fail_msg("%s: %s", target, fake_log);
+		fake_free(s);
+		if (closed() != closes + 1)
+			fail_msg("%s: %ld closes", target, closed() - closes);
+	}
+	assert_int_equal(descriptors(), before);
+	/* the client is gone: nothing of it stays */
+	closes = closed();
+	s = fake_stream("GET", "/file?written", NULL);
+	s->abort_after = 1;
+	lcpy_call(s, 0);
+	assert_int_equal(s->files, 0);
+	fake_free(s);
+	assert_int_equal(closed(), closes + 1);
+	assert_int_equal(descriptors(), before);
+}
+
 static void
 test_output(void **state)
 {
@@ -1064,20 +1157,20 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_hello),           cmocka_unit_test(test_environ),
-	    cmocka_unit_test(test_environ_mix),     cmocka_unit_test(test_environ_hosts),
-	    cmocka_unit_test(test_environ_again),   cmocka_unit_test(test_many_fields),
-	    cmocka_unit_test(test_bodies),          cmocka_unit_test(test_head_method),
-	    cmocka_unit_test(test_lengths),         cmocka_unit_test(test_errors),
-	    cmocka_unit_test(test_exc_info),        cmocka_unit_test(test_bad_heads),
-	    cmocka_unit_test(test_heads),           cmocka_unit_test(test_heads_length),
-	    cmocka_unit_test(test_heads_many),      cmocka_unit_test(test_input),
-	    cmocka_unit_test(test_input_big),       cmocka_unit_test(test_input_lost),
-	    cmocka_unit_test(test_lost_client),     cmocka_unit_test(test_kept),
-	    cmocka_unit_test(test_threads),         cmocka_unit_test(test_wsgi_errors),
-	    cmocka_unit_test(test_validator),       cmocka_unit_test(test_leaks),
-	    cmocka_unit_test(test_refused_heads),   cmocka_unit_test(test_output),
-	    cmocka_unit_test(test_kept_to_the_end),
+	    cmocka_unit_test(test_hello),         cmocka_unit_test(test_environ),
+	    cmocka_unit_test(test_environ_mix),   cmocka_unit_test(test_environ_hosts),
+	    cmocka_unit_test(test_environ_again), cmocka_unit_test(test_many_fields),
+	    cmocka_unit_test(test_bodies),        cmocka_unit_test(test_head_method),
+	    cmocka_unit_test(test_lengths),       cmocka_unit_test(test_errors),
+	    cmocka_unit_test(test_exc_info),      cmocka_unit_test(test_bad_heads),
+	    cmocka_unit_test(test_heads),         cmocka_unit_test(test_heads_length),
+	    cmocka_unit_test(test_heads_many),    cmocka_unit_test(test_input),
+	    cmocka_unit_test(test_input_big),     cmocka_unit_test(test_input_lost),
+	    cmocka_unit_test(test_lost_client),   cmocka_unit_test(test_kept),
+	    cmocka_unit_test(test_threads),       cmocka_unit_test(test_wsgi_errors),
+	    cmocka_unit_test(test_validator),     cmocka_unit_test(test_leaks),
+	    cmocka_unit_test(test_refused_heads), cmocka_unit_test(test_output),
+	    cmocka_unit_test(test_file_wrapper),  cmocka_unit_test(test_kept_to_the_end),
 	};
 
 	int failed = cmocka_run_group_tests(tests, start, NULL);

@@ -13,6 +13,7 @@ import ast
 import difflib
 import gc
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -38,7 +39,7 @@ def format_exception(exc: BaseException) -> str:
 
 
 class FileWrapper:
-    """``wsgi.file_wrapper``: an iterable over the blocks of a file."""
+    """``wsgi.file_wrapper``: an iterable over the blocks of a file; file.c sends what it can without iterating."""
 
     def __init__(self, filelike: Any, block_size: int = 65536) -> None:
         self.filelike = filelike
@@ -54,6 +55,26 @@ class FileWrapper:
         if data:
             return data
         raise StopIteration
+
+
+def real_file(filelike: Any) -> tuple[int, int] | None:
+    """Descriptor and position of a file whose read() gives the bytes that are in it, from there on; None of others.
+
+    Wrappers that only forward read(), as Django's File, are seen through; whatever has a read() of its own is not, since
+    nobody knows what it does.
+    """
+    if type(filelike).__name__ == "_TemporaryFileWrapper" and type(filelike).__module__ == "tempfile":
+        filelike = filelike.file  # its read() keeps it alive and is no method
+    read = filelike.read
+    file = getattr(read, "__self__", None)
+    if type(file) is io.BufferedReader or type(file) is io.BufferedRandom:
+        if type(file.raw) is not io.FileIO:
+            return None
+        if type(file) is io.BufferedRandom:
+            file.flush()
+    elif type(file) is not io.FileIO:
+        return None
+    return (file.fileno(), file.tell()) if read == file.read else None
 
 
 def parse(spec: str) -> tuple[str, list[str], tuple[list[Any], dict[str, Any]] | None]:

@@ -166,7 +166,8 @@ lcpy_call(struct lc_stream *s, int shared)
 			if (rc < 0)
 				call_failed(c, s, req, input);
 		} else {
-			rc = run_iterable(c, result);
+			if (!lcpy_file_is(result) || !lcpy_file_send(c, result, &rc))
+				rc = run_iterable(c, result);
 			if (rc < 0)
 				call_failed(c, s, req, input);
 			close_iterable(result, req);

@@ -736,15 +736,13 @@ base_put(const char *name, PyObject *value)
 int
 lcpy_environ_init(const struct lcpy_facts *facts, const struct lcpy_conf *conf)
 {
-	PyObject *wrapper = PyObject_GetAttrString(lcpy.boot, "FileWrapper");
-
 	base.dict = PyDict_New();
 	k_input = PyUnicode_InternFromString("wsgi.input");
 	k_https = PyUnicode_InternFromString("HTTPS");
 	s_empty = PyUnicode_New(0, 0);
 	s_http = PyUnicode_InternFromString("http");
 	s_https = PyUnicode_InternFromString("https");
-	if (!wrapper || !base.dict || !k_input || !k_https || !s_empty || !s_http || !s_https)
+	if (!base.dict || !k_input || !k_https || !s_empty || !s_http || !s_https)
 		goto fail;
 	for (int i = 0; method_names[i]; i++)
 		if (!(methods[i] = PyUnicode_InternFromString(method_names[i])))
@@ -771,9 +769,8 @@ lcpy_environ_init(const struct lcpy_facts *facts, const struct lcpy_conf *conf)
 	    base_put("wsgi.multiprocess", PyBool_FromLong(facts->multiprocess)) < 0 ||
 	    base_put("wsgi.run_once", Py_NewRef(Py_False)) < 0 ||
 	    base_put("wsgi.input_terminated", Py_NewRef(Py_True)) < 0 ||
-	    base_put("wsgi.file_wrapper", Py_NewRef(wrapper)) < 0)
+	    base_put("wsgi.file_wrapper", Py_NewRef(lcpy_file_wrapper())) < 0)
 		goto fail;
-	Py_DECREF(wrapper);
 	/*
 	 * Copies inherit this: an environ is out of the garbage collector's sight until the application puts a
 	 * container into it (PyDict_SetItem() sees to that), and without one it cannot be part of a cycle.
@@ -781,7 +778,6 @@ lcpy_environ_init(const struct lcpy_facts *facts, const struct lcpy_conf *conf)
 	PyObject_GC_UnTrack(base.dict);
 	return 0;
 fail:
-	Py_XDECREF(wrapper);
 	return -ENOMEM;
 }
 

@@ -198,9 +198,18 @@ void lcpy_resp_fini(void);
 struct lcpy_resp *lcpy_resp_new(struct lc_stream *, const struct lc_req *, int shared);
 void lcpy_resp_done(struct lcpy_resp *); /* steals */
 /* Outcomes of these: 0 ok, 1 the client is gone (nothing is set), -1 an exception is set. */
-int lcpy_resp_head(struct lcpy_resp *, int64_t length);   /* length: used when the application declared none */
-int lcpy_resp_chunk(struct lcpy_resp *, PyObject *bytes); /* sends the head first when need be */
-int lcpy_resp_list(struct lcpy_resp *, PyObject *seq);    /* exact list or tuple, ends the response */
-int lcpy_resp_end(struct lcpy_resp *);                    /* exhaustion */
+int lcpy_resp_head(struct lcpy_resp *, int64_t length);    /* length: used when the application declared none */
+int lcpy_resp_chunk(struct lcpy_resp *, PyObject *bytes);  /* sends the head first when need be */
+int lcpy_resp_list(struct lcpy_resp *, PyObject *seq);     /* exact list or tuple, ends the response */
+int lcpy_resp_file(struct lcpy_resp *, struct lc_slice *); /* takes the slice of a file, ends the response */
+int lcpy_resp_end(struct lcpy_resp *);                     /* exhaustion */
+
+/* ---- wsgi.file_wrapper (file.c); GIL held ---- */
+int lcpy_file_init(void);
+void lcpy_file_fini(void);
+PyObject *lcpy_file_wrapper(void); /* borrowed */
+int lcpy_file_is(PyObject *result);
+/* Sends a wrapper without iterating over it; *ret as above.  0: it cannot be done, nothing has happened. */
+int lcpy_file_send(struct lcpy_resp *, PyObject *wrapper, int *ret);
 
 #endif

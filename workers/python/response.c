@@ -652,6 +652,28 @@ lcpy_resp_end(struct lcpy_resp *c)
 	return rc < 0 ? failed(c, rc) : 0;
 }
 
+int
+lcpy_resp_file(struct lcpy_resp *c, struct lc_slice *s)
+{
+	uint64_t total;
+	int rc = c->sent ? 0 : lcpy_resp_head(c, (int64_t)s->n);
+
+	if (!rc && c->full)
+		rc = make_room(c);
+	if (rc) {
+		s->release(s->arg);
+		return rc;
+	}
+	c->written += s->n;
+	total = c->head.length < 0 ? c->written : (uint64_t)c->head.length;
+	if (c->written == total) {
+		c->ended = 1;
+		return put_slices(c, s, 1, LC_W_FIN);
+	}
+	rc = put_slices(c, s, 1, 0); /* the file is too short */
+	return rc ? rc : lcpy_resp_end(c);
+}
+
 static int
 not_bytes(PyObject *item)
 {
