@@ -651,7 +651,7 @@ test_output(void **state)
 	static const char *const lines[] = {
 	    "4 of the root 1\n",
 	    "3 some.name: two\nlines\n",
-	    "7 some.name: level DEBUG\n6 some.name: level INFO\n4 some.name: level WARNING\n3 some.name: level ERROR\n"
+	    "7 some.name: level DEBUG\n6 some.name: level INFO\n4 some.name: level WARNING\n3 some.name: level ERROR\n",
 	    "2 some.name: level CRITICAL\n",
 	    "3 some.name: it failed\nTraceback (most recent call last):\n",
 	    "LookupError: caught ? one\n",
