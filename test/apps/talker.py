@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 logging.getLogger("talker.import").warning("said on import")
 print("printed on import")
+atexit.register(print, "printed at exit\nin two lines")
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -82,3 +82,10 @@ def test_capture_output_off(start: Start, worker: str) -> None:
     assert re.search(r"(?m)^in two lines$", server.log)
     server.get("/?log")
     record(server, "warn", "talker: a warning of\n    two lines")
+
+
+def test_at_exit(start: Start, worker: str) -> None:
+    server = start(config(pool(worker, app="talker:app")))
+    server.allow(r"talker")
+    server.stop()
+    record(server, "notice", "printed at exit\n    in two lines")
