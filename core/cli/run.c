@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * core/cli/run.c - `licorne run MODULE:APP`: serve an application without a configuration file.
+ * core/cli/run.c - `licorne run MODULE:APP` or `--paste FILE`: serve an application without a configuration file.
  *
  * It writes the configuration itself, into memory, and goes on as if it had read it from a file; -T shows it.  It loads
  * whatever protocol modules are installed and knows none by name.  What knows the application's language is a helper
@@ -37,7 +37,7 @@
 #define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-[]*"
 
 struct run {
-	const char *app, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log, *access_format;
+	const char *app, *paste, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log, *access_format;
 	const char *allow_ips; /* as written; NULL: not at all */
 	char *proxies;         /* " WORD" for each */
 	unsigned nbinds;
@@ -46,14 +46,15 @@ struct run {
 	bool show;
 };
 
-static const char usage_line[] = "usage: licorne run MODULE:APP [--bind ADDR]... [--workers N|auto] [--threads N] "
-				 "[--worker NAME]\n"
-				 "                   [--access-log PATH|-|off] [--access-log-format FORMAT]\n"
-				 "                   [--forwarded-allow-ips LIST] [-T]\n";
+static const char usage_line[] =
+    "usage: licorne run MODULE:APP | --paste FILE[#NAME] [--bind ADDR]... [--workers N|auto]\n"
+    "                   [--threads N] [--worker NAME] [--access-log PATH|-|off] [--access-log-format FORMAT]\n"
+    "                   [--forwarded-allow-ips LIST] [-T]\n";
 
 static const char help[] =
     "\n"
     "  MODULE:APP         the application, importable from the current directory\n"
+    "  --paste FILE#NAME  or one that a Paste Deploy file describes (main)\n"
     "  -b, --bind ADDR    HOST:PORT, PORT or unix:/PATH, may be repeated (127.0.0.1:8000, or 0.0.0.0:$PORT)\n"
     "  -w, --workers N    worker processes, \"auto\": as many as CPUs ($WEB_CONCURRENCY, or 1)\n"
     "  -t, --threads N    calls of the application at once in each worker\n"
@@ -100,7 +101,7 @@ not_yet(const char *what, const char *instead)
 static int
 parse_options(struct run *r, int argc, char **argv)
 {
-	enum { ACCESS_LOG = 256, ACCESS_FORMAT, CERTFILE, KEYFILE, RELOAD, ALLOW_IPS };
+	enum { ACCESS_LOG = 256, ACCESS_FORMAT, PASTE, CERTFILE, KEYFILE, RELOAD, ALLOW_IPS };
 	static const struct option longs[] = {
 	    {"bind", required_argument, NULL, 'b'},
 	    {"workers", required_argument, NULL, 'w'},
@@ -110,6 +111,7 @@ parse_options(struct run *r, int argc, char **argv)
 	    {"forwarded-allow-ips", required_argument, NULL, ALLOW_IPS},
 	    {"access-log-format", required_argument, NULL, ACCESS_FORMAT},
 	    {"access-logformat", required_argument, NULL, ACCESS_FORMAT}, /* as others spell it */
+	    {"paste", required_argument, NULL, PASTE},
 	    {"certfile", optional_argument, NULL, CERTFILE},
 	    {"keyfile", optional_argument, NULL, KEYFILE},
 	    {"reload", no_argument, NULL, RELOAD},
@@ -154,6 +156,9 @@ parse_options(struct run *r, int argc, char **argv)
 		case ACCESS_FORMAT:
 			r->access_format = optarg;
 			break;
+		case PASTE:
+			r->paste = optarg;
+			break;
 		case CERTFILE:
 			return not_yet("--certfile",
 				       ": this version of licorne speaks no TLS, put a proxy in front that does");
@@ -182,8 +187,12 @@ parse_options(struct run *r, int argc, char **argv)
 			return wrong("run: \"%s\" is one argument too many, expected one MODULE:APP", argv[optind]);
 		r->app = argv[optind];
 	}
-	if (!r->app || !*r->app) {
-		wrong("run: which application? expected MODULE:APP");
+	if (r->app && r->paste)
+		return wrong("run: there are both \"%s\" and --paste %s, expected one application", r->app, r->paste);
+	if (r->paste && !*r->paste)
+		return wrong("run: --paste names no file, expected FILE[#NAME]");
+	if (!r->paste && (!r->app || !*r->app)) {
+		wrong("run: which application? expected MODULE:APP, or --paste FILE");
 		fputs(usage_line, stderr);
 		return LC_EXIT_USAGE;
 	}
@@ -296,7 +305,8 @@ helper_path(void)
 static int
 ask_helper(const struct run *r, char **ret, size_t *ret_n)
 {
-	char *argv[12] = {(char *)"licorne-app-helper", (char *)"--app", (char *)r->app};
+	char *argv[12] = {(char *)"licorne-app-helper", (char *)(r->app ? "--app" : "--paste"),
+			  (char *)(r->app ? r->app : r->paste)};
 	struct lc_child_run ch = {.title = "licorne-app-helper", .path = helper_path(), .argv = argv};
 	int n = 3, st;
 
@@ -322,7 +332,8 @@ ask_helper(const struct run *r, char **ret, size_t *ret_n)
 	free(*ret);
 	*ret = NULL;
 	if (WIFEXITED(st)) {
-		if (!strchr(r->app, ':')) /* the helper has a default for what follows it, and it did not fit */
+		if (r->app &&
+		    !strchr(r->app, ':')) /* the helper has a default for what follows it, and it did not fit */
 			lc_log(LC_LOG_ERROR, "run: \"%s\" names no part of the module, expected MODULE:APP", r->app);
 		return WEXITSTATUS(st);
 	}
@@ -511,7 +522,7 @@ lc_cli_run(int argc, char **argv)
 	status = LC_EXIT_CONFIG;
 	pool_part = strstr(helped, "%%\n");
 	if (!pool_part || strlen(helped) != n || (pool_part != helped && pool_part[-1] != '\n')) {
-		lc_log(LC_LOG_ERROR, "%s did not say how to serve %s", helper_path(), r.app);
+		lc_log(LC_LOG_ERROR, "%s did not say how to serve %s", helper_path(), r.app ? r.app : r.paste);
 		goto out;
 	}
 	*pool_part = 0;

@@ -231,6 +231,18 @@ def write_callable(environ: Environ, start_response: StartResponse, query: dict[
     return [b"and returned\n"]
 
 
+def file(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
+    """The file ``path`` from ``at`` on, ``length`` bytes if given, unlinked and closed as soon as possible."""
+    f = open(one(query, "path"), "rb")
+    f.seek(int(one(query, "at", "0")))
+    if one(query, "unlink"):
+        os.unlink(f.name)
+    headers = [*TEXT, *([("Content-Length", one(query, "length"))] if one(query, "length") else [])]
+    start_response(one(query, "line", "200 OK"), [*headers, ("X-Own", "kept")])
+    body: Body = environ["wsgi.file_wrapper"](f, 8192)
+    return body
+
+
 def empty(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
     start_response("200 OK", TEXT)
     return []
@@ -379,6 +391,7 @@ paths: dict[str, Callable[[Environ, StartResponse, dict[str, list[str]]], Any]] 
     "/status": status,
     "/headers": headers,
     "/write": write_callable,
+    "/file": file,
     "/empty": empty,
     "/fail": fail,
     "/fail-late": fail_late,

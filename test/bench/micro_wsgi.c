@@ -133,6 +133,7 @@ main(int argc, char **argv)
 	one.req = (struct lc_req){.size = sizeof(one.req),
 				  .version = 0x0101,
 				  .method = STR("GET"),
+				  .protocol = STR("HTTP/1.1"),
 				  .scheme = STR("http"),
 				  .authority = STR("127.0.0.1:8000"),
 				  .peer = STR("127.0.0.1"),

@@ -88,7 +88,12 @@ def pool(
     """A pool as text; ``inside`` goes into the pool, ``block`` into its worker block."""
     lines = [f"pool {name} {{"]
     lines += [f"    listen {address}{'' if address.endswith(' }') else ';'}" for address in listen]
-    lines += [f"    processes {processes};", f"    {inside}", f"    worker {worker} {{", f"        app {app};"]
+    lines += [
+        f"    processes {processes};",
+        f"    {inside}",
+        f"    worker {worker} {{",
+        f"        app {app};" if app else "",
+    ]
     lines += [f"        chdir {quote(chdir)};"]
     if worker == "wsgi":
         lines += [f"        threads {threads};"]

@@ -6,13 +6,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from client import Broken, Client, Response
-from conftest import Start
-from harness import APPS, VENV, Gate, Server, config, pool, quote, until
+from conftest import Start, starter
+from harness import APPS, ROOT, VENV, Gate, Server, config, pool, quote, until
 
 names = (f"n{i}" for i in itertools.count())
 
@@ -287,6 +288,204 @@ def test_close_when_the_client_leaves(start: Start, worker: str, gate: Gate) -> 
     until(lambda: closings(server, "left") == 1, "close()")
 
 
+def test_close_while_waiting_for_the_client(start: Start, worker: str) -> None:
+    """The generator is in the middle of a piece that the client does not take, and then the client is gone."""
+    server = start(config(pool(worker)))
+    with server.client() as c:
+        c.send("GET /closing?name=stuck&n=1000&size=1000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.head().status == 200
+    until(lambda: closings(server, "stuck") == 1, "close()")
+
+
+# ---- files
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+HUGE = 64 << 20  # more than any socket's buffers
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_file_wrapper(probe: Server, data: Path) -> None:
+    """Status and headers are the application's; the file goes from its position to Content-Length or its end."""
+    with probe.client() as c:
+        for query, want in (
+            ("", DATA),
+            ("&at=1000", DATA[1000:]),
+            ("&at=1048575", DATA[-1:]),
+            ("&at=1048576", b""),
+            ("&at=2000000", b""),
+            ("&at=500&length=300000&line=206+Partial+Content", DATA[500:300500]),
+            ("&at=500&length=3", DATA[500:503]),
+        ):
+            for _ in range(2):
+                answer = c.request(f"/file?path={data}{query}", headers=("Range: bytes=1-2",))
+                assert answer.status == (206 if "206" in query else 200)
+                assert answer.body == want
+                assert answer.get("X-Own") == "kept"
+                assert answer.get("Content-Range") is None
+            head = c.request(f"/file?path={data}{query}", method="HEAD")
+            if want:
+                assert head.get("Content-Length") == answer.get("Content-Length") == str(len(want))
+
+
+def test_file_wrapper_between_pipelined_requests(probe: Server, data: Path) -> None:
+    with probe.client() as c:
+        one = "GET {} HTTP/1.1\r\nHost: x\r\n\r\n"
+        c.send(
+            one.format("/")
+            + one.format(f"/file?path={data}")
+            + one.format("/write")
+            + one.format(f"/file?path={data}&at=9")
+        )
+        assert [c.response().body for _ in range(4)] == [
+            b"Hello, world!\n",
+            DATA,
+            b"written, twice, and returned\n",
+            DATA[9:],
+        ]
+
+
+def huge(tmp_path: Path) -> Path:
+    path = tmp_path / "huge"
+    with path.open("wb") as f:
+        for _ in range(HUGE // len(DATA)):
+            f.write(DATA)
+    return path
+
+
+def test_file_is_sent_while_the_call_is_over(start: Start, worker: str, tmp_path: Path) -> None:
+    """A client that takes its time with a file keeps no thread of the application, in `sync` not the process."""
+    path = huge(tmp_path)
+    server = start(config(pool(worker, threads=1)))
+    with server.client() as c:
+        c.send(f"GET /file?path={path}&unlink=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = c.head()
+        assert head.get("Content-Length") == str(HUGE)
+        facts = json.loads(server.get("/process"))
+        assert not path.exists()
+        assert [f for f in facts["fds"].values() if f.startswith(str(path))], "the file has a descriptor of its own"
+        assert c.exactly(HUGE) == DATA * (HUGE // len(DATA))
+    until(lambda: not opened(server, path), "the descriptor to be closed")
+
+
+def opened(server: Server, path: Path) -> list[str]:
+    return [f for f in json.loads(server.get("/process"))["fds"].values() if f.startswith(str(path))]
+
+
+def test_file_and_a_client_that_leaves(start: Start, worker: str, tmp_path: Path) -> None:
+    path = huge(tmp_path)
+    server = start(config(pool(worker)))
+    for _ in range(3):
+        with server.client() as c:
+            c.send(f"GET /file?path={path} HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert c.head().status == 200
+    until(lambda: not opened(server, path), "the descriptors to be closed")
+
+
+def test_file_that_gets_shorter(start: Start, worker: str, tmp_path: Path) -> None:
+    """What was promised cannot be kept: the connection ends, and the client can tell."""
+    path = huge(tmp_path)
+    server = start(config(pool(worker)))
+    server.allow(r"huge has become \d+ bytes shorter while it was being sent")
+    with server.client() as c:
+        c.send(f"GET /file?path={path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert c.head().status == 200
+        with path.open("r+b") as f:
+            f.truncate(1 << 20)
+        with pytest.raises((Broken, ConnectionResetError)):
+            c.exactly(HUGE)
+    assert not opened(server, path)
+
+
+# ---- the specification
+
+
+def test_the_audit_names_tests_that_exist() -> None:
+    """docs/wsgi.md has a row per rule of PEP 3333; each names tests."""
+    text = (ROOT / "docs" / "wsgi.md").read_text()
+    rows = re.findall(r"^\|.*\|$", text[text.index("## PEP 3333, rule by rule") :], re.M)[2:]
+    assert len(rows) > 40
+    unit, here = ROOT / "test" / "unit", ROOT / "test" / "integration"
+    for row in rows:
+        tests = re.findall(r"`(test_\w+)`(?: \(([\w.]+)\))?", row.rpartition(" | ")[2])
+        assert tests, row
+        for name, place in tests:
+            files = {"C": unit / "test_py_call.c", "B": unit / "test_py_boot.c", "": here / "test_wsgi.py"}
+            source = files.get(place, here / place).read_text()
+            assert re.search(rf"^(?:def )?{name}\(", source, re.M), (name, place)
+
+
+# ---- wsgiref.validate
+
+
+@pytest.fixture(scope="module")
+def valid(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """What it finds is a 500, or in the log: the server's end fails then."""
+    for make in starter(tmp_path_factory.mktemp(worker)):
+        yield make(config(pool(worker, app="valid_app:app")))
+
+
+VALID: list[tuple[str, str, int, bytes]] = [
+    ("GET", "/", 200, b"http://test/"),
+    ("GET", "/x%20y?a=b", 200, b"http://test/x%20y?a=b"),
+    ("GET", "/generator", 200, b"one two"),
+    ("GET", "/write", 200, b"one two three"),
+    ("GET", "/file", 200, (APPS / "valid_app.py").read_bytes()),
+    ("GET", "/replaced", 503, b"replaced"),
+    ("GET", "/204", 204, b""),
+    ("GET", "/304", 304, b""),
+    ("OPTIONS", "*", 200, b"http://test/"),
+    ("POST", "/echo", 200, b"||"),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "status", "body"), VALID)
+def test_validator(valid: Server, method: str, target: str, status: int, body: bytes) -> None:
+    with valid.client() as c:
+        for _ in range(3):  # also with environs that are used again
+            answer = c.request(target, method=method)
+            assert (answer.status, answer.body) == (status, body)
+        if method == "GET":
+            answer = c.request(target, method="HEAD")
+            assert (answer.status, answer.body) == (status, b"")
+
+
+def test_validator_with_a_body(valid: Server) -> None:
+    want = b"line| one\n|two|\n|three\n|four"
+    with valid.client() as c:
+        for _ in range(3):
+            assert c.request("/echo", method="POST", body=b"line one\ntwo\nthree\nfour").body == want
+            c.send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nline one\r\n")
+            c.send("10\r\n\ntwo\nthree\nfour\n\r\n0\r\n\r\n")
+            assert c.response().body == want + b"\n"
+    with valid.client() as c:
+        c.send("GET http://elsewhere/abs?x HTTP/1.1\r\nHost: elsewhere\r\n\r\nGET /old HTTP/1.0\r\n\r\n")
+        assert c.response().body == b"http://elsewhere/abs?x"
+        assert c.response().body.startswith(b"http://127.0.0.1:")
+
+
+# ---- SCRIPT_NAME and variables of the configuration
+
+
+def test_script_name_and_environ(start: Start, worker: str) -> None:
+    block = 'script_name /app; environ my.option "a b"; environ SITE_NAME "ü";'
+    server = start(config(pool(worker, block=block)))
+    with server.client() as c:
+        assert c.request("/environ").status == 404
+        assert c.request("/application").status == 404
+        answer = c.request("/app/environ?q")
+        e = json.loads(answer.body)["environ"]
+    assert (e["SCRIPT_NAME"], e["PATH_INFO"], e["QUERY_STRING"]) == ("/app", "/environ", "q")
+    assert e["RAW_URI"] == e["REQUEST_URI"] == e["gunicorn.raw_uri"] == "/app/environ?q"
+    assert e["my.option"] == "a b"
+    assert e["SITE_NAME"].encode("latin-1") == "ü".encode()
+
+
 # ---- errors
 
 
@@ -373,6 +572,26 @@ def test_misuse(probe: Server, kind: str) -> None:
         assert answer.get("Injected") is None
         assert c.request("/").status == 200
     probe.wait_log(rf"GET /misuse\?kind={kind}\b")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("header-type", "TypeError: start_response: the value of header 'X-Number' is int, not str"),
+        ("header-name-bytes", "TypeError: start_response: the name of header b'X-Bytes' is bytes, not str"),
+        ("header-newline", "ValueError: start_response: the value of header 'X-Bad' has control characters"),
+        ("header-latin", "ValueError: start_response: the value of header 'X-Bad' has characters outside latin-1"),
+        ("header-name", "ValueError: start_response: 'X Bad' is not a header name"),
+    ],
+)
+def test_misuse_is_named(probe: Server, kind: str, says: str) -> None:
+    """The header, and the line of the application that gave it."""
+    probe.allow(rf"GET /misuse\?kind={kind}")
+    with probe.client() as c:
+        assert c.request(f"/misuse?kind={kind}").status == 500
+    probe.wait_log(
+        rf"GET /misuse\?kind={kind} (?:.*\n    )+.*probe\.py\", line \d+, in <lambda>\n(?:    .*\n)+    {says}"
+    )
 
 
 def test_wsgi_errors_goes_to_the_log(probe: Server) -> None:

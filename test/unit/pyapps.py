@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
+import gzip
+import io
+import logging
+import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -363,10 +371,12 @@ def bad_head(environ: Environ, start_response: Start) -> list[bytes]:
         ("200 OK", [("X", "y" * (1 << 21))]),
     ]
     passed = []
+    exc: tuple[Any, ...] = ()  # what was refused counts as a call
     for i, (status, headers) in enumerate(bad):
         try:
-            start_response(status, headers)
+            start_response(status, headers, *exc)
         except (ValueError, TypeError):
+            exc = (sys.exc_info(),)
             continue
         passed.append(f"{i}: {status!r} {headers!r:.60}")
         break
@@ -376,8 +386,81 @@ def bad_head(environ: Environ, start_response: Start) -> list[bytes]:
         except TypeError:
             continue
         passed.append(repr(args))
-    start_response("299 G\xfct ", [("X-Latin", " \tgr\xfc\xdf dich\t "), ("X-empty", "")])
+    start_response("299 G\xfct ", [("X-Latin", " \tgr\xfc\xdf dich\t "), ("X-empty", "")], *exc)
     return ["\n".join(passed).encode()]
+
+
+def refused(environ: Environ, start_response: Start) -> list[bytes]:
+    """start_response() refuses something, and the application does not mind."""
+    how = environ["QUERY_STRING"]
+    if how == "replaced":
+        start_response("200 OK", list(TEXT))
+    try:
+        raise ValueError
+    except ValueError:
+        exc = sys.exc_info()
+    try:
+        start_response("200 OK", [("X-Number", 1)], *([exc] if how == "replaced" else []))
+    except TypeError:
+        if how == "again":
+            start_response("200 OK", list(TEXT))
+        elif how == "exc-info":
+            start_response("200 OK", list(TEXT), exc)
+    return [] if how == "empty" else [b"body"]
+
+
+def write_long(environ: Environ, start_response: Start) -> list[bytes]:
+    w = start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    w(b"123")
+    if environ["QUERY_STRING"] == "caught":
+        for _ in range(3):
+            try:
+                w(b"4567")
+            except ValueError:
+                pass
+    else:
+        w(b"4567")
+    return [b"89"]
+
+
+def complete_then_fails(environ: Environ, start_response: Start) -> Iterator[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    yield b"12345"
+    raise ValueError("after everything")
+
+
+def say(environ: Environ, start_response: Start) -> list[bytes]:
+    """Everything that may end in the log."""
+    logger = logging.getLogger("some.name")
+    logging.warning("of the root %d", 1)
+    logger.error("two\nlines")
+    logger.info("not said")
+    logger.setLevel(logging.DEBUG)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        logger.log(level, "level %s", logging.getLevelName(level))
+    logger.setLevel(logging.NOTSET)
+    try:
+        raise LookupError("caught \0 one")
+    except LookupError:
+        logger.exception("it failed")
+    logger.error("%d", "no number")
+    print("printed", 3, end="")
+    print(" in two parts")
+    print("to standard error\nin two lines", file=sys.stderr)
+    sys.stdout.buffer.write(b"bytes \xc3\xa9 \0\n")
+    wrapper = io.TextIOWrapper(sys.stdout.detach(), encoding="utf-8")  # type: ignore[union-attr]
+    wrapper.write("wrapped\n")
+    wrapper.flush()
+    wrapper.close()
+    warnings.warn("mind the gap", UserWarning, stacklevel=1)
+    thread = threading.Thread(target=lambda: 1 // 0, name="worker bee")
+    thread.start()
+    thread.join()
+    print("unfinished", end="")
+    assert (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
+    assert not sys.stderr.isatty() and sys.stderr.writable() and sys.stderr.buffer.writable()
+    start_response("200 OK", list(TEXT))
+    return [b"said"]
 
 
 def wrong(value: Any) -> Callable[[Environ, Start], Any]:
@@ -516,6 +599,95 @@ def wrapped(environ: Environ, start_response: Start) -> Any:
     return environ["wsgi.file_wrapper"](io.BytesIO(b"f" * 150000), 65536)
 
 
+DATA = bytes(range(256)) * 400
+FOLDER = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, FOLDER)
+
+
+class Forwarding:
+    """As django.core.files.File: attributes of another file by properties."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    read = property(lambda self: self.file.read)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Upper(io.FileIO):
+    def read(self, size: int | None = -1, /) -> bytes:
+        return (super().read(-1 if size is None else size) or b"").replace(b"a", b"A")
+
+
+def file(environ: Environ, start_response: Start) -> Any:
+    """A file wrapper, of files of all kinds."""
+    kind, _, arg = environ["QUERY_STRING"].partition(":")
+    path = os.path.join(FOLDER, "small" if kind == "small" else "data")
+    with open(path, "wb") as f:
+        f.write(DATA[:1000] if kind == "small" else DATA)
+    made: Any
+    if kind == "raw":
+        made = open(path, "rb", buffering=0)
+    elif kind == "random":
+        made = open(path, "r+b")
+        made.write(b"aaaa")
+    elif kind == "temp":
+        made = tempfile.NamedTemporaryFile()
+        made.write(DATA)
+        made.seek(0)
+    elif kind == "spooled":
+        made = tempfile.SpooledTemporaryFile(max_size=1 << 20)
+        made.write(DATA)
+        made.seek(0)
+    elif kind == "forwarding":
+        made = Forwarding(open(path, "rb"))
+    elif kind == "gzip":
+        with gzip.open(path, "wb") as packed:
+            packed.write(DATA)
+        made = gzip.open(path)
+    elif kind == "upper":
+        made = Upper(path)
+    elif kind == "bytesio":
+        made = io.BytesIO(DATA)
+    elif kind == "text":
+        made = open(path, encoding="latin-1")
+    elif kind == "proc":
+        made = open("/proc/self/status", "rb")
+    elif kind == "pipe":
+        r, w = os.pipe()
+        os.write(w, b"from a pipe")
+        os.close(w)
+        made = open(r, "rb")
+    else:
+        made = open(path, "rb")
+    if kind == "position":
+        made.read(int(arg))
+    if kind == "closed":
+        made.close()
+    close = made.close
+
+    def counting() -> None:
+        global closed
+        closed += 1
+        close()
+
+    made.close = counting
+    headers = [*TEXT, *([("Content-Length", arg)] if arg and kind != "position" else [])]
+    wrapper = environ["wsgi.file_wrapper"]
+    if kind == "subclass":
+        wrapper = type("Mine", (wrapper,), {})
+    body = wrapper(made, 5000) if kind != "default" else wrapper(made)
+    if kind != "not-started":
+        write = start_response("206 Partial Content" if kind == "range" else "200 OK", headers)
+        if kind == "written":
+            write(b"written ")
+    if kind == "iterated":
+        next(body)
+    return body
+
+
 strict: Any = validator
 running = most = freed = 0
 gate = threading.Event()
@@ -589,7 +761,7 @@ for _f in (
     dump, items, big, many, gen, gen_big, nothing, empty_list, no_content, write, raises, exits, interrupt, late, early,
     close_raises, replaced, replaced_late, twice, unstarted, unstarted_gen, bad_head, read_ways, length, swallow, keep,
     use_kept, in_thread, errors, stat, objects, echo, wrapped, sleep, burn, block, unblock, big_counted, count_freed,
-    heads, only_read, change, change_later, keep_to_the_end,
+    file, refused, write_long, complete_then_fails, say, heads, only_read, change, change_later, keep_to_the_end,
 ):  # fmt: skip
     APPS["/" + _f.__name__.replace("_", "-")] = _f
 

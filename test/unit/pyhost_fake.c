@@ -11,8 +11,10 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 char fake_log[1 << 16], fake_boot[16384];
+int fake_log_levels;
 static size_t log_n;
 static pthread_mutex_t log_mu = PTHREAD_MUTEX_INITIALIZER;
 
@@ -60,6 +62,7 @@ fake_stream(const char *method, const char *target, const char *const *fields)
 	s->room = SIZE_MAX;
 	s->req.size = sizeof(s->req);
 	s->req.version = 0x0101;
+	s->req.protocol = str("HTTP/1.1");
 	s->req.method = str(method);
 	s->req.scheme = str("http");
 	s->req.target = str(target);
@@ -104,7 +107,11 @@ fake_flush(struct lc_stream *s)
 		const struct lc_slice *v = &s->held[i];
 
 		s->body = realloc(s->body, s->body_n + v->n + 1);
-		memcpy(s->body + s->body_n, v->p, v->n);
+		if (v->fd < 0)
+			memcpy(s->body + s->body_n, v->p, v->n);
+		else if (pread(v->fd, s->body + s->body_n, v->n, (off_t)v->off) != (ssize_t)v->n)
+			s->violations++;
+		s->files += v->fd >= 0;
 		s->body_n += v->n;
 		s->body[s->body_n] = '\0';
 		if (v->release)
@@ -533,6 +540,8 @@ static void LC_PRINTF(3, 4) do_log(struct lc_wctx *x, int level, const char *fmt
 
 	(void)pthread_mutex_lock(&log_mu);
 	va_start(ap, fmt);
+	if (fake_log_levels && log_n + 4 < sizeof(fake_log))
+		log_n += (size_t)snprintf(fake_log + log_n, 4, "%d ", level % 10);
 	n = vsnprintf(fake_log + log_n, sizeof(fake_log) - log_n, fmt, ap);
 	va_end(ap);
 	if (n > 0 && log_n + (size_t)n + 2 < sizeof(fake_log)) {

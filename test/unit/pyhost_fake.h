@@ -37,7 +37,7 @@ struct lc_stream {
 	int fin, aborted;
 	size_t abort_after; /* the client goes away once that much of the body was written; 0: never */
 	struct lc_slice held[64];
-	uint32_t nheld;
+	uint32_t nheld, files; /* files: slices of one that went out */
 	void *arena[256];
 	uint32_t narena;
 	size_t arena_total;
@@ -61,6 +61,7 @@ const char *fake_out(const struct lc_stream *, const char *name); /* value of a 
 
 extern const struct lc_worker_api fake_worker;
 extern char fake_log[1 << 16]; /* lines of the log; cleared by fake_log_clear() */
+extern int fake_log_levels;    /* each record begins with its level */
 extern char fake_boot[16384];
 void fake_log_clear(void);
 

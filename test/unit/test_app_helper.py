@@ -48,10 +48,30 @@ class HelperTest(unittest.TestCase):
         self.dir = os.path.realpath(folder.name)
         Path(self.dir, "apps.py").write_text(textwrap.dedent(APPS))
 
-    def ask(self, app: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def test_paste(self) -> None:
+        package = Path(self.dir, "paste")
+        package.mkdir()
+        Path(package, "deploy.py").write_text(
+            "import apps\ndef loadapp(uri, name=None):\n    assert uri == 'config:' + apps.INI\n"
+            "    return getattr(apps, name or 'wsgi')\n"
+        )
+        with Path(self.dir, "apps.py").open("a") as f:
+            f.write(f"INI = {self.dir + '/a.ini'!r}\n")
+        Path(self.dir, "a.ini").write_text("[app:main]\n")
+        done = self.ask("a.ini", option="--paste")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(f'    paste "{self.dir}/a.ini";\n', done.stdout)
+        self.assertNotIn("    app ", done.stdout)
+        self.assertEqual(self.ask("a.ini#asgi", option="--paste").returncode, 4)
+        self.assertEqual(self.ask("a.ini#instance", option="--paste").returncode, 0)
+        done = self.ask("b.ini", option="--paste")
+        self.assertEqual(done.returncode, 3)
+        self.assertIn(f"{self.dir}/b.ini does not exist, a Paste Deploy file was expected", done.stderr)
+
+    def ask(self, app: str, *args: str, option: str = "--app", **env: str) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
         return subprocess.run(
-            [HELPER, "--app", app, *args],
+            [HELPER, option, app, *args],
             cwd=self.dir,
             env={**clean, **env},
             capture_output=True,

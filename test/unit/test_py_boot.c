@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+static const char *boot_path = "/"; /* of the request that boot() makes */
 static char dir[] = "/tmp/licorne-boot-XXXXXX";
 static char answer[1 << 16];
 
@@ -71,10 +72,12 @@ boot(const struct lcpy_conf *conf, const char *expression)
 				_exit(9);
 			_exit(1);
 		}
-		(void)snprintf(target, sizeof(target), "/?%s", expression);
+		(void)snprintf(target, sizeof(target), "%s?%s", boot_path, expression);
 		s = fake_stream("GET", target, NULL);
 		lcpy_call(s, 0);
 		fake_flush(s);
+		if (s->status == 404)
+			_exit(4);
 		if (s->status != 200 || write(fds[1], s->body, s->body_n) < 0) {
 			(void)!write(fds[1], fake_log, strlen(fake_log));
 			_exit(8);
@@ -188,6 +191,102 @@ test_paths_and_env(void **state)
 }
 
 static void
+mounted(const char *path, const char *expect)
+{
+	static const char *const more[] = {"my.option", "a b", "SITE", "\xc3\xa9"};
+	const struct lcpy_conf conf = {.app = "hello", .chdir = dir, .script_name = "/a b/c", .environ = {more, 4}};
+
+	boot_path = path;
+	assert_int_equal(boot(&conf, "(environ['SCRIPT_NAME'],environ['PATH_INFO'],environ['my.option'],"
+				     "environ['SITE'].encode('latin-1'))"),
+			 expect ? 0 : 4);
+	boot_path = "/";
+	if (expect)
+		assert_string_equal(answer, expect);
+}
+
+static void
+test_environ_conf(void **state)
+{
+	put_file("hello.py", app_text);
+	mounted("/a%20b/c", "('/a b/c', '', 'a b', b'\\xc3\\xa9')");
+	mounted("/a%20b/c/", "('/a b/c', '/', 'a b', b'\\xc3\\xa9')");
+	mounted("/a%20b/%63/x%2F/y", "('/a b/c', '/x//y', 'a b', b'\\xc3\\xa9')");
+	mounted("/a%20b/c%2fd", "('/a b/c', '/d', 'a b', b'\\xc3\\xa9')");
+	mounted("*", "('/a b/c', '', 'a b', b'\\xc3\\xa9')");
+	mounted("/a%20b/cd", NULL);
+	mounted("/a%20b/", NULL);
+	mounted("/a%20b/c%", NULL);
+	mounted("/", NULL);
+	mounted("/a", NULL);
+}
+
+/* As little of Paste Deploy as is needed here; the real one is in the integration tests. */
+static const char paste_text[] = "def loadapp(uri, name=None):\n"
+				 "    import hello\n"
+				 "    hello.loaded = uri, name\n"
+				 "    return hello.number if name == 'number' else hello.application\n";
+static const char ini_text[] = "[app:main]\nuse = whatever\n[loggers]\nkeys = root\n[handlers]\nkeys = one\n"
+			       "[formatters]\nkeys = plain\n[logger_root]\nlevel = INFO\nhandlers = one\n"
+			       "[handler_one]\nclass = StreamHandler\nargs = (sys.stderr,)\nformatter = plain\n"
+			       "[formatter_plain]\nformat = %(message)s\n";
+
+static void
+test_paste(void **state)
+{
+	char sub[256], spec[256], expect[512];
+	struct lcpy_conf conf = {.chdir = dir, .paste = spec};
+
+	put_file("hello.py", app_text);
+	put_file("test.ini", ini_text);
+	(void)snprintf(spec, sizeof(spec), "%s/test.ini", dir);
+	assert_int_equal(boot(&conf, "0"), 1);
+	assert_non_null(strstr(answer, "test.ini needs the package PasteDeploy, which is not installed for "));
+	assert_non_null(strstr(answer, "-m pip install PasteDeploy"));
+	(void)snprintf(sub, sizeof(sub), "%s/paste", dir);
+	assert_int_equal(mkdir(sub, 0755), 0);
+	put_file("paste/deploy.py", "import nosuchthing\n");
+	assert_int_equal(boot(&conf, "0"), 1);
+	assert_non_null(strstr(answer, "No module named 'nosuchthing'"));
+	assert_non_null(strstr(answer, "Traceback"));
+	put_file("paste/deploy.py", paste_text);
+	assert_int_equal(boot(&conf, "loaded,[(type(h).__name__)for(h)in(__import__('logging').root.handlers)]"), 0);
+	(void)snprintf(expect, sizeof(expect), "(('config:%s/test.ini', None), ['StreamHandler'])", dir);
+	assert_string_equal(answer, expect);
+	(void)snprintf(spec, sizeof(spec), "%s/test.ini#other", dir);
+	assert_int_equal(boot(&conf, "loaded[1]"), 0);
+	assert_string_equal(answer, "'other'");
+	(void)snprintf(spec, sizeof(spec), "%s/test.ini#number", dir);
+	assert_int_equal(boot(&conf, "0"), 1);
+	assert_non_null(strstr(answer, "is not callable: it is of type int"));
+	(void)snprintf(spec, sizeof(spec), "%s/none.ini", dir);
+	assert_int_equal(boot(&conf, "0"), 1);
+	assert_non_null(strstr(answer, "none.ini does not exist, a Paste Deploy file was expected"));
+}
+
+/* What an application configures itself is left alone, and what it does not goes to the log. */
+static void
+test_logging(void **state)
+{
+	static const char handlers[] = "[(type(h).__module__)for(h)in(__import__('logging').root.handlers)],"
+				       "type(__import__('sys').stdout).__module__";
+	struct lcpy_conf conf = {.chdir = dir, .app = "own", .capture_output = 1};
+	char text[2048];
+
+	(void)snprintf(text, sizeof(text), "import logging; logging.basicConfig()\n%s", app_text);
+	put_file("own.py", text);
+	put_file("hello.py", app_text);
+	assert_int_equal(boot(&conf, handlers), 0);
+	assert_string_equal(answer, "(['logging'], '_licorne_applog')");
+	conf.app = "hello";
+	assert_int_equal(boot(&conf, handlers), 0);
+	assert_string_equal(answer, "(['_licorne_applog'], '_licorne_applog')");
+	conf.capture_output = 0;
+	assert_int_equal(boot(&conf, handlers), 0);
+	assert_string_equal(answer, "(['_licorne_applog'], '_io')");
+}
+
+static void
 test_venv(void **state)
 {
 	char venv[256], command[1024], file[512];
@@ -260,6 +359,19 @@ test_check(void **state)
 {
 	static const struct lc_host host = {.size = sizeof(host), .get = host_get};
 	static const char *const env[] = {"A=B", "x", "GOOD", "x"};
+	static const char *const good_environ[] = {"REMOTE_USER", "me", "my.option", ""};
+	static const char *const reserved[] = {"SCRIPT_NAME", "/x",          "HTTP_COOKIE", "x", "wsgi.input",
+					       "x",           "REMOTE_ADDR", "::",          "",  "x"};
+	static const char *const wrong[][3] = {
+	    {"/nowhere.ini#x", NULL, "paste: /nowhere.ini does not exist, a Paste Deploy file was expected\n"},
+	    {"/etc", NULL, "paste: /etc is a directory, a Paste Deploy file was expected\n"},
+	    {"/etc/passwd#", NULL, "paste: \"/etc/passwd#\" ends with \"#\", FILE#NAME was expected\n"},
+	    {NULL, "app", "script_name: \"app\" does not begin with \"/\", a path like /app was expected\n"},
+	    {NULL, "/", "script_name: \"/\" is no prefix, leave the directive out for the root\n"},
+	    {NULL, "/app/", "script_name: \"/app/\" ends with \"/\", expected \"/app\"\n"},
+	    {NULL, "/a//b", "script_name: \"/a//b\" is no plain path, one like /app was expected\n"},
+	    {NULL, "/a?b", "script_name: \"/a?b\" is no plain path, one like /app was expected\n"},
+	};
 	const struct lcpy_conf bad = {
 	    .app = "dir/hello.py:app", .chdir = "/nowhere", .venv = "/dev/null", .env = {env, 4}, .threads = 1};
 	struct lcpy_conf good = {.app = "a.b:c.d('x:y')", .chdir = "/tmp"};
@@ -276,8 +388,38 @@ test_check(void **state)
 	assert_string_equal(errors, "app: \"mod:\" is incomplete, MODULE:NAME was expected\n");
 	errors[0] = '\0';
 	good.app = "a.b:c.d('x:y')";
+	good.script_name = "/app/v1";
+	good.environ = (struct lc_list){good_environ, 4};
 	assert_int_equal(lcpy_check(&good, NULL), 0);
 	assert_string_equal(errors, "");
+	good.paste = "/etc/passwd#main";
+	assert_int_equal(lcpy_check(&good, NULL), 0);
+	assert_string_equal(errors,
+			    "paste: there are both app and paste, exactly one was expected: app MODULE:NAME; or "
+			    "paste FILE[#NAME];\n");
+	errors[0] = '\0';
+	good.app = NULL;
+	assert_int_equal(lcpy_check(&good, NULL), 0);
+	assert_string_equal(errors, "");
+	good.paste = NULL;
+	assert_int_equal(lcpy_check(&good, NULL), 0);
+	assert_non_null(strstr(errors, "app: there is neither app nor paste, exactly one was expected: "));
+	errors[0] = '\0';
+	good.environ = (struct lc_list){NULL, 0};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		good.paste = wrong[i][0] ? wrong[i][0] : "/etc/passwd";
+		good.script_name = wrong[i][1];
+		assert_int_equal(lcpy_check(&good, NULL), 0);
+		assert_string_equal(errors, wrong[i][2]);
+		errors[0] = '\0';
+	}
+	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i += 2) {
+		good = (struct lcpy_conf){.app = "a", .environ = {reserved + i, 2}};
+		assert_int_equal(lcpy_check(&good, NULL), 0);
+		assert_non_null(strstr(errors, "is the request's or the server's own, another name was expected"));
+		assert_int_equal(strstr(errors, "script_name") != NULL, i == 0);
+		errors[0] = '\0';
+	}
 }
 
 static int
@@ -300,7 +442,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_specs), cmocka_unit_test(test_refusals), cmocka_unit_test(test_paths_and_env),
-	    cmocka_unit_test(test_venv),  cmocka_unit_test(test_check),
+	    cmocka_unit_test(test_venv),  cmocka_unit_test(test_check),    cmocka_unit_test(test_environ_conf),
+	    cmocka_unit_test(test_paste), cmocka_unit_test(test_logging),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -5,6 +5,7 @@
 #include "lcpy.h"
 
 #include "pyhost_fake.h"
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -127,6 +128,8 @@ test_environ(void **state)
 		has(s, "QUERY_STRING='q=%20&r'");
 		has(s, "RAW_URI='/a%20b%2Fc%zz%C3%A4%4?q=%20&r'");
 		has(s, "REQUEST_URI='/a%20b%2Fc%zz%C3%A4%4?q=%20&r'");
+		has(s, "gunicorn.raw_uri='/a%20b%2Fc%zz%C3%A4%4?q=%20&r'");
+		lacks(s, "HTTPS");
 		has(s, "SCRIPT_NAME=''");
 		has(s, "SERVER_NAME='127.0.0.1'");
 		has(s, "SERVER_PORT='8000'");
@@ -180,6 +183,7 @@ test_environ_mix(void **state)
 		(void)snprintf(ua, sizeof(ua), "agent %u", i / 2);
 		s = fake_stream(i % 5 ? "GET" : "PUT", i % 4 ? "/dump?x" : target, all[k]);
 		s->req.version = i % 6 ? 0x0101 : 0x0100;
+		s->req.protocol.p = i % 6 ? "HTTP/1.1" : "HTTP/1.0";
 		s->req.peer_port = (uint16_t)(1000 + i);
 		lcpy_call(s, 0);
 		fake_flush(s);
@@ -298,9 +302,17 @@ test_environ_hosts(void **state)
 		has(s, i == 0 ? "SERVER_PORT='81'" : "SERVER_PORT='443'");
 		has(s, "REMOTE_ADDR=''");
 		has(s, "wsgi.url_scheme='https'");
+		has(s, "HTTPS='on'");
 		fake_free(s);
 	}
+	s = fake_stream("OPTIONS", "*", NULL);
+	lcpy_call(s, 0);
+	fake_flush(s);
+	has(s, "PATH_INFO=''");
+	has(s, "RAW_URI='*'");
+	fake_free(s);
 	s = get("/dump");
+	lacks(s, "HTTPS");
 	has(s, "SERVER_NAME='127.0.0.1'");
 	has(s, "wsgi.url_scheme='http'");
 	fake_free(s);
@@ -424,6 +436,29 @@ test_lengths(void **state)
 	assert_non_null(strstr(fake_log, "more than its Content-Length of 4"));
 	fake_free(s);
 	assert_int_equal(closed(), before + 2);
+	/* write() tells the application; what was promised is complete */
+	for (int i = 0; i < 2; i++) {
+		const char *p;
+
+		fake_log_clear();
+		s = get(i ? "/write-long?caught" : "/write-long");
+		assert_string_equal(s->body, "12345");
+		assert_int_equal(s->resets, 0);
+		assert_true(s->fin);
+		fake_free(s);
+		p = strstr(fake_log, "more than its Content-Length of 5");
+		assert_non_null(p);
+		assert_null(strstr(p + 1, "more than its"));
+		assert_int_equal(strstr(fake_log, "ValueError: write(): more than the Content-Length of 5") != NULL,
+				 !i);
+	}
+	fake_log_clear();
+	s = get("/complete-then-fails");
+	assert_string_equal(s->body, "12345");
+	assert_int_equal(s->resets, 0);
+	assert_true(s->fin);
+	assert_non_null(strstr(fake_log, "ValueError: after everything"));
+	fake_free(s);
 }
 
 static void
@@ -501,6 +536,152 @@ test_bad_heads(void **state)
 	assert_string_equal(fake_out(s, "X-Latin"), "gr\xfc\xdf dich");
 	assert_string_equal(fake_out(s, "X-empty"), "");
 	fake_free(s);
+}
+
+static void
+test_refused_heads(void **state)
+{
+	struct lc_stream *s;
+
+	expect_500("/refused?again", "a second time without exc_info");
+	expect_500("/refused", "sent a body although start_response() had refused its head");
+	expect_500("/refused?empty", "came to its end although start_response() had refused its head");
+	expect_500("/refused?replaced", "sent a body although");
+	s = get("/refused?exc-info");
+	assert_int_equal(s->status, 200);
+	assert_string_equal(s->body, "body");
+	fake_free(s);
+}
+
+static unsigned
+descriptors(void)
+{
+	unsigned n = 0;
+	DIR *d = opendir("/proc/self/fd");
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	(void)closedir(d);
+	return n;
+}
+
+static void
+test_file_wrapper(void **state)
+{
+	static const struct {
+		const char *query;
+		int status, length, n, from, files; /* n: bytes of the body, of the file from there */
+		const char *method, *log;
+	} rows[] = {
+	    {"big", 200, 102400, 102400, 0, 1},
+	    {"default", 200, 102400, 102400, 0, 1},
+	    {"small", 200, 1000, 1000, 0, 0},
+	    {"raw", 200, 102400, 102400, 0, 1},
+	    {"random", 200, 102396, 102396, 4, 1},
+	    {"temp", 200, 102400, 102400, 0, 1},
+	    {"forwarding", 200, 102400, 102400, 0, 1},
+	    {"position:300", 200, 102100, 102100, 300, 1},
+	    {"position:102399", 200, 1, 1, 102399, 0},
+	    {"position:102400", 200, 0, 0, 0, 0},
+	    {"iterated", 200, 97400, 97400, 5000, 1},
+	    {"range:50000", 206, 50000, 50000, 0, 1},
+	    {"range:10", 206, 10, 10, 0, 0},
+	    {"range:0", 206, 0, 0, 0, 0},
+	    {"written", 200, -1, 102408, -1, 1},
+	    {"written:50008", 200, 50008, 50008, -1, 1},
+	    {"written:18", 200, 18, 18, -1, 0},
+	    {"written:8", 200, 8, 8, -1, 0},
+	    {"short:200000", 200, 200000, 102400, 0, 1, "GET", "sent 102400 bytes where its Content-Length is 200000"},
+	    {"big", 200, 102400, 0, 0, 0, "HEAD"},
+	    {"range:50000", 206, 50000, 0, 0, 0, "HEAD"},
+	    /* not for the system call */
+	    {"spooled", 200, -1, 102400, 0, 0},
+	    {"gzip", 200, -1, 102400, 0, 0},
+	    {"bytesio", 200, -1, 102400, 0, 0},
+	    {"subclass", 200, -1, 102400, 0, 0},
+	    {"upper", 200, -1, 102400, -1, 0},
+	    {"proc", 200, -1, -1, -1, 0},
+	    {"pipe", 200, -1, 11, -1, 0},
+	    {"text", 500, 22, 22, -1, 0, "GET", "must be bytes, it has str"},
+	    {"closed", 500, 22, 22, -1, 0, "GET", "ValueError: read of closed file"},
+	    {"not-started", 500, 22, 22, -1, 0, "GET", "before it called start_response()"},
+	};
+	unsigned before = descriptors();
+	struct lc_stream *s;
+	long closes;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char target[64];
+
+		closes = closed();
+		fake_log_clear();
+		(void)snprintf(target, sizeof(target), "/file?%s", rows[i].query);
+		s = call(rows[i].method ? rows[i].method : "GET", target, NULL);
+		if ((int)s->status != rows[i].status || s->length != rows[i].length ||
+		    (rows[i].n >= 0 && s->body_n != (size_t)rows[i].n) || (int)s->files != rows[i].files)
+			fail_msg("%s: status %u, length %d, %zu bytes, %u files; %s", target, s->status, (int)s->length,
+				 s->body_n, s->files, fake_log);
+		for (size_t k = 0; rows[i].from >= 0 && k < s->body_n; k++)
+			if ((uint8_t)s->body[k] != (k + (size_t)rows[i].from) % 256)
+				fail_msg("%s: byte %zu", target, k);
+		assert_true(s->fin || s->resets);
+		assert_int_equal(s->resets, strncmp(rows[i].query, "short", 5) == 0);
+		if (rows[i].log ? !strstr(fake_log, rows[i].log) : fake_log[0] != '\0')
+			fail_msg("%s: %s", target, fake_log);
+		fake_free(s);
+		if (closed() != closes + 1)
+			fail_msg("%s: %ld closes", target, closed() - closes);
+	}
+	assert_int_equal(descriptors(), before);
+	/* the client is gone: nothing of it stays */
+	closes = closed();
+	s = fake_stream("GET", "/file?written", NULL);
+	s->abort_after = 1;
+	lcpy_call(s, 0);
+	assert_int_equal(s->files, 0);
+	fake_free(s);
+	assert_int_equal(closed(), closes + 1);
+	assert_int_equal(descriptors(), before);
+}
+
+static void
+test_output(void **state)
+{
+	static const char *const lines[] = {
+	    "4 of the root 1\n",
+	    "3 some.name: two\nlines\n",
+	    "7 some.name: level DEBUG\n6 some.name: level INFO\n4 some.name: level WARNING\n3 some.name: level ERROR\n",
+	    "2 some.name: level CRITICAL\n",
+	    "3 some.name: it failed\nTraceback (most recent call last):\n",
+	    "LookupError: caught ? one\n",
+	    "3 logging failed: ",
+	    "pyapps.py:",
+	    ": '%d' with ('no number',)\nTraceback (most recent call last):\n",
+	    "5 printed 3 in two parts\n",
+	    "4 to standard error\nin two lines\n",
+	    "5 bytes \xc3\xa9 ?\n",
+	    "5 wrapped\n",
+	    "UserWarning: mind the gap\n  warnings.warn(",
+	    "3 uncaught exception in thread worker bee\nTraceback (most recent call last):\n",
+	    "ZeroDivisionError",
+	    "5 unfinished\n",
+	};
+	struct lc_stream *s;
+
+	for (int i = 0; i < 2; i++) {
+		fake_log_clear();
+		fake_log_levels = 1;
+		s = get("/say");
+		fake_log_levels = 0;
+		if (s->status != 200)
+			fail_msg("%s", fake_log);
+		fake_free(s);
+		for (size_t k = 0; k < sizeof(lines) / sizeof(lines[0]); k++)
+			if (!strstr(fake_log, lines[k]) && !(i && strstr(lines[k], "UserWarning")))
+				fail_msg("no \"%s\" in:\n%s", lines[k], fake_log);
+		assert_null(strstr(fake_log, "not said"));
+	}
 }
 
 /* A head as applications make it, looked at in full; its memo. */
@@ -960,7 +1141,8 @@ start(void **state)
 {
 	static const char *const path[] = {LCPY_TEST_DIR};
 	static const char *const env[] = {"LICORNE_TEST", "yes"};
-	const struct lcpy_conf conf = {.app = "pyapps:Holder.inner", .pythonpath = {path, 1}, .env = {env, 2}};
+	const struct lcpy_conf conf = {
+	    .app = "pyapps:Holder.inner", .capture_output = 1, .pythonpath = {path, 1}, .env = {env, 2}};
 	const struct lcpy_facts facts = {1, 1};
 
 	if (lcpy_load(NULL) < 0)
@@ -975,19 +1157,20 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_hello),           cmocka_unit_test(test_environ),
-	    cmocka_unit_test(test_environ_mix),     cmocka_unit_test(test_environ_hosts),
-	    cmocka_unit_test(test_environ_again),   cmocka_unit_test(test_many_fields),
-	    cmocka_unit_test(test_bodies),          cmocka_unit_test(test_head_method),
-	    cmocka_unit_test(test_lengths),         cmocka_unit_test(test_errors),
-	    cmocka_unit_test(test_exc_info),        cmocka_unit_test(test_bad_heads),
-	    cmocka_unit_test(test_heads),           cmocka_unit_test(test_heads_length),
-	    cmocka_unit_test(test_heads_many),      cmocka_unit_test(test_input),
-	    cmocka_unit_test(test_input_big),       cmocka_unit_test(test_input_lost),
-	    cmocka_unit_test(test_lost_client),     cmocka_unit_test(test_kept),
-	    cmocka_unit_test(test_threads),         cmocka_unit_test(test_wsgi_errors),
-	    cmocka_unit_test(test_validator),       cmocka_unit_test(test_leaks),
-	    cmocka_unit_test(test_kept_to_the_end),
+	    cmocka_unit_test(test_hello),         cmocka_unit_test(test_environ),
+	    cmocka_unit_test(test_environ_mix),   cmocka_unit_test(test_environ_hosts),
+	    cmocka_unit_test(test_environ_again), cmocka_unit_test(test_many_fields),
+	    cmocka_unit_test(test_bodies),        cmocka_unit_test(test_head_method),
+	    cmocka_unit_test(test_lengths),       cmocka_unit_test(test_errors),
+	    cmocka_unit_test(test_exc_info),      cmocka_unit_test(test_bad_heads),
+	    cmocka_unit_test(test_heads),         cmocka_unit_test(test_heads_length),
+	    cmocka_unit_test(test_heads_many),    cmocka_unit_test(test_input),
+	    cmocka_unit_test(test_input_big),     cmocka_unit_test(test_input_lost),
+	    cmocka_unit_test(test_lost_client),   cmocka_unit_test(test_kept),
+	    cmocka_unit_test(test_threads),       cmocka_unit_test(test_wsgi_errors),
+	    cmocka_unit_test(test_validator),     cmocka_unit_test(test_leaks),
+	    cmocka_unit_test(test_refused_heads), cmocka_unit_test(test_output),
+	    cmocka_unit_test(test_file_wrapper),  cmocka_unit_test(test_kept_to_the_end),
 	};
 
 	int failed = cmocka_run_group_tests(tests, start, NULL);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Find, import and look at an application named ``MODULE[:NAME[.NAME]...]`` or ``MODULE:FACTORY(ARGUMENTS)``.
+"""Find, import and look at an application named ``MODULE[:NAME[.NAME]...]``, ``MODULE:FACTORY(ARGUMENTS)``, or
+``FILE[#NAME]`` of Paste Deploy.
 
 Used twice: compiled into the Python worker modules, where it loads the application, and by licorne-app-helper, which
 decides for ``licorne run`` what kind of application there is.  Only the standard library, and little of that: it is
@@ -12,6 +13,7 @@ import ast
 import difflib
 import gc
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -37,7 +39,7 @@ def format_exception(exc: BaseException) -> str:
 
 
 class FileWrapper:
-    """``wsgi.file_wrapper``: an iterable over the blocks of a file."""
+    """``wsgi.file_wrapper``: an iterable over the blocks of a file; file.c sends what it can without iterating."""
 
     def __init__(self, filelike: Any, block_size: int = 65536) -> None:
         self.filelike = filelike
@@ -53,6 +55,26 @@ class FileWrapper:
         if data:
             return data
         raise StopIteration
+
+
+def real_file(filelike: Any) -> tuple[int, int] | None:
+    """Descriptor and position of a file whose read() gives the bytes that are in it, from there on; None of others.
+
+    Wrappers that only forward read(), as Django's File, are seen through; whatever has a read() of its own is not, since
+    nobody knows what it does.
+    """
+    if type(filelike).__name__ == "_TemporaryFileWrapper" and type(filelike).__module__ == "tempfile":
+        filelike = filelike.file  # its read() keeps it alive and is no method
+    read = filelike.read
+    file = getattr(read, "__self__", None)
+    if type(file) is io.BufferedReader or type(file) is io.BufferedRandom:
+        if type(file.raw) is not io.FileIO:
+            return None
+        if type(file) is io.BufferedRandom:
+            file.flush()
+    elif type(file) is not io.FileIO:
+        return None
+    return (file.fileno(), file.tell()) if read == file.read else None
 
 
 def parse(spec: str) -> tuple[str, list[str], tuple[list[Any], dict[str, Any]] | None]:
@@ -136,6 +158,36 @@ def load(spec: str) -> Any:
     return app
 
 
+def load_paste(spec: str) -> Any:
+    """The application that a Paste Deploy file describes, its logging set up; AppError, or whatever it raises."""
+    file, _, name = spec.partition("#")
+    path = os.path.abspath(file)
+    if not os.path.isfile(path):
+        raise AppError(f"{path} does not exist, a Paste Deploy file was expected")
+    try:
+        loadapp = importlib.import_module("paste.deploy").loadapp
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("paste", "paste.deploy"):
+            raise
+        raise AppError(
+            f"paste {path} needs the package PasteDeploy, which is not installed for {sys.prefix}: "
+            f"{sys.executable} -m pip install PasteDeploy"
+        ) from exc
+    import configparser
+
+    ini = configparser.RawConfigParser(strict=False)
+    ini.read(path, encoding="utf-8")
+    if all(ini.has_section(section) for section in ("loggers", "handlers", "formatters")):
+        import logging.config
+
+        defaults = {"__file__": path, "here": os.path.dirname(path)}
+        logging.config.fileConfig(path, defaults, disable_existing_loggers=False, encoding="utf-8")
+    app = loadapp(f"config:{path}", name or None)
+    if not callable(app):
+        raise AppError(f"{spec!r} is not callable: it is of type {type(app).__name__}")
+    return app
+
+
 def set_up_paths(pythonpath: list[str], venv: str | None) -> None:
     """``sys.path``: the current directory, ``pythonpath``, then what Python and the environment give."""
     if venv and os.path.realpath(sys.prefix) != os.path.realpath(venv):
@@ -151,13 +203,10 @@ def set_up_paths(pythonpath: list[str], venv: str | None) -> None:
         sys.path.insert(0, place)
 
 
-def start(spec: str, pythonpath: list[str], venv: str | None) -> Any:
+def start(spec: str | None, paste: str | None, pythonpath: list[str], venv: str | None) -> Any:
     """What a worker does: paths, import, and everything imported out of the garbage collector's sight."""
     set_up_paths(pythonpath, venv)
-    stdout = sys.stdout
-    if stdout is not None and hasattr(stdout, "reconfigure"):
-        stdout.reconfigure(line_buffering=True)  # print() shows up when it is called
-    app = load(spec)
+    app = load_paste(paste) if paste is not None else load(spec or "")
     gc.collect()
     gc.freeze()
     return app

@@ -60,7 +60,10 @@ call_failed(struct lcpy_resp *c, struct lc_stream *s, const struct lc_req *req, 
 		return;
 	if (c && c->sent) {
 		c->ended = 1;
-		lcpy.st->reset(s, LC_RSN_APP_ERROR);
+		if (!c->nobody && c->declared >= 0 && c->written == (uint64_t)c->declared)
+			(void)lcpy.st->finish(s, NULL, 0); /* the client has all that it was promised */
+		else
+			lcpy.st->reset(s, LC_RSN_APP_ERROR);
 	} else if (lost == EMSGSIZE) {
 		plain_response(s, 413, "Content Too Large\n");
 	} else {
@@ -140,6 +143,11 @@ lcpy_call(struct lc_stream *s, int shared)
 	int rc;
 
 	lcpy_drain();
+	if (__builtin_expect(!lcpy_environ_mounted(req), 0)) {
+		plain_response(s, 404, "Not Found\n");
+		lcpy.st->release(s);
+		return;
+	}
 	c = lcpy_resp_new(s, req, shared);
 	if (c && req->flags & LC_R_BODY)
 		input = lcpy_input_new(s, req, shared);
@@ -158,7 +166,8 @@ lcpy_call(struct lc_stream *s, int shared)
 			if (rc < 0)
 				call_failed(c, s, req, input);
 		} else {
-			rc = run_iterable(c, result);
+			if (!lcpy_file_is(result) || !lcpy_file_send(c, result, &rc))
+				rc = run_iterable(c, result);
 			if (rc < 0)
 				call_failed(c, s, req, input);
 			close_iterable(result, req);

@@ -34,6 +34,7 @@ enum {
 	F_PATH,
 	F_QUERY,
 	F_RAW_URI,
+	F_GUNICORN_URI,
 	F_REQUEST_URI,
 	F_SERVER_NAME,
 	F_SERVER_PORT,
@@ -44,8 +45,8 @@ enum {
 	F_COUNT
 };
 static const char *const fixed_names[F_COUNT] = {
-    "REQUEST_METHOD", "PATH_INFO",       "QUERY_STRING", "RAW_URI",     "REQUEST_URI",     "SERVER_NAME",
-    "SERVER_PORT",    "SERVER_PROTOCOL", "REMOTE_ADDR",  "REMOTE_PORT", "wsgi.url_scheme",
+    "REQUEST_METHOD", "PATH_INFO",   "QUERY_STRING",    "RAW_URI",     "gunicorn.raw_uri", "REQUEST_URI",
+    "SERVER_NAME",    "SERVER_PORT", "SERVER_PROTOCOL", "REMOTE_ADDR", "REMOTE_PORT",      "wsgi.url_scheme",
 };
 
 /* A value that a dict has now, borrowed from it; its bytes for comparison. */
@@ -58,8 +59,8 @@ struct lcpy_view {
 	PyObject *dict;
 	struct tmpl *t; /* NULL: of `base` */
 	struct lcpy_view *next;
-	uint64_t version; /* while the application has it */
-	uint16_t local_port, peer_port;
+	uint64_t version;                     /* while the application has it */
+	uint16_t local_port, peer_port, http; /* http: lc_req.version that F_PROTOCOL stands for */
 	size_t path_n, query_n;
 	struct val val[F_COUNT + MAXHDR];
 };
@@ -80,8 +81,9 @@ struct ent {
 static struct lcpy_view base;
 static struct tmpl *tmpls[NTMPL];
 static uint64_t seen[NTMPL]; /* the last signature without a template in each place */
-static PyObject *fixed_key[F_COUNT], *k_input;
-static PyObject *s_empty, *s_http, *s_https, *s_proto[4];
+static PyObject *fixed_key[F_COUNT], *k_input, *k_https;
+static PyObject *s_empty, *s_http, *s_https;
+static struct lc_str script; /* SCRIPT_NAME; of the configuration, which outlives us */
 static PyObject *methods[8];
 static const char *const method_names[] = {"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", NULL};
 
@@ -106,6 +108,37 @@ version_of(PyObject *dict)
 	return 0;
 }
 #endif
+
+/* Set by us or made of the request, which nobody else may pretend. */
+static const char *const reserved[] = {"SCRIPT_NAME",
+				       "SERVER_SOFTWARE",
+				       "GATEWAY_INTERFACE",
+				       "CONTENT_TYPE",
+				       "CONTENT_LENGTH",
+				       "HTTPS",
+				       "wsgi.version",
+				       "wsgi.input",
+				       "wsgi.errors",
+				       "wsgi.multithread",
+				       "wsgi.multiprocess",
+				       "wsgi.run_once",
+				       "wsgi.file_wrapper",
+				       "wsgi.input_terminated",
+				       NULL};
+
+int
+lcpy_environ_reserved(const char *name)
+{
+	if (strncmp(name, "HTTP_", 5) == 0)
+		return 1;
+	for (int i = 0; i < F_COUNT; i++)
+		if (strcmp(name, fixed_names[i]) == 0)
+			return 1;
+	for (int i = 0; reserved[i]; i++)
+		if (strcmp(name, reserved[i]) == 0)
+			return 1;
+	return 0;
+}
 
 /* The same bytes?  Short ones are by far the most. */
 static inline int
@@ -174,6 +207,57 @@ hex(unsigned char c)
 	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
 	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
 				      : -1;
+}
+
+/*
+ * What of the path is below SCRIPT_NAME, still encoded; a NULL string when none is.  Compared as decoded, like all that
+ * an application gets to see; "/app" holds "/app" and "/app/x", not "/apple".
+ */
+static struct lc_str
+below_script(const struct lc_str *path)
+{
+	size_t i = 0;
+
+	for (size_t k = 0; k <= script.n; k++) {
+		size_t step = 1;
+		int c, hi, lo;
+
+		if (i == path->n)
+			return k == script.n ? (struct lc_str){path->p + i, 0} : (struct lc_str){NULL, 0};
+		c = (unsigned char)path->p[i];
+		if (c == '%' && i + 2 < path->n && (hi = hex((unsigned char)path->p[i + 1])) >= 0 &&
+		    (lo = hex((unsigned char)path->p[i + 2])) >= 0) {
+			c = hi << 4 | lo;
+			step = 3;
+		}
+		if (k == script.n)
+			return c == '/' ? (struct lc_str){path->p + i, path->n - i} : (struct lc_str){NULL, 0};
+		if (c != (unsigned char)script.p[k])
+			break;
+		i += step;
+	}
+	return (struct lc_str){NULL, 0};
+}
+
+static inline int
+is_asterisk(const struct lc_str *path)
+{
+	return path->n == 1 && path->p[0] == '*';
+}
+
+int
+lcpy_environ_mounted(const struct lc_req *req)
+{
+	return !script.n || is_asterisk(&req->path) || below_script(&req->path).p;
+}
+
+/* The part of the path that becomes PATH_INFO.  OPTIONS * is about the server, its path is empty. */
+static inline struct lc_str
+path_info(const struct lc_req *req)
+{
+	if (is_asterisk(&req->path))
+		return (struct lc_str){req->path.p, 0};
+	return script.n ? below_script(&req->path) : req->path;
 }
 
 static PyObject *
@@ -254,9 +338,11 @@ set_all_fixed(struct lcpy_view *t, const struct lc_req *req)
 	if (!is_val(&t->val[F_METHOD], req->method.p, req->method.n) &&
 	    set_fixed(t, F_METHOD, method_str(&req->method)) < 0)
 		return -1;
-	s = req->version == 0x0101 ? s_proto[1] : req->version == 0x0100 ? s_proto[0] : s_proto[2];
-	if (t->val[F_PROTOCOL].s != s && set_fixed(t, F_PROTOCOL, Py_NewRef(s)) < 0)
-		return -1;
+	if (t->http != req->version) {
+		if (set_str(t, F_PROTOCOL, req->protocol.p, req->protocol.n) < 0)
+			return -1;
+		t->http = req->version;
+	}
 	s = req->flags & LC_R_TLS ? s_https : s_http;
 	if (!is_val(&t->val[F_SCHEME], req->scheme.p, req->scheme.n) &&
 	    set_fixed(t, F_SCHEME, req->scheme.n ? lcpy_str_cached(req->scheme.p, req->scheme.n) : Py_NewRef(s)) < 0)
@@ -282,28 +368,36 @@ set_all_fixed(struct lcpy_view *t, const struct lc_req *req)
 	return set_str(t, F_REMOTE_ADDR, req->peer.p, req->peer.n);
 }
 
-/* path and query are functions of the target, so the same target needs no second look. */
-static inline int
-set_target(struct lcpy_view *t, const struct lc_req *req)
+static __attribute__((noinline)) int
+set_new_target(struct lcpy_view *t, const struct lc_req *req)
 {
+	struct lc_str path = path_info(req);
 	PyObject *raw;
 
-	if (t->path_n == req->path.n && t->query_n == req->query.n &&
-	    is_val(&t->val[F_RAW_URI], req->target.p, req->target.n))
-		return 0;
 	t->path_n = SIZE_MAX; /* until all of them are set */
 	raw = lcpy_str_cached(req->target.p, req->target.n);
-	if (set_fixed(t, F_RAW_URI, raw) < 0 || set_fixed(t, F_REQUEST_URI, Py_NewRef(t->val[F_RAW_URI].s)) < 0)
+	/* the other two are never compared, so that `val` has no entry for them */
+	if (set_fixed(t, F_RAW_URI, raw) < 0 || PyDict_SetItem(t->dict, fixed_key[F_REQUEST_URI], raw) < 0 ||
+	    PyDict_SetItem(t->dict, fixed_key[F_GUNICORN_URI], raw) < 0)
 		return -1;
-	if ((!is_val(&t->val[F_PATH], req->path.p, req->path.n) ||
-	     (req->path.n && memchr(req->path.p, '%', req->path.n))) &&
-	    set_fixed(t, F_PATH, unquoted(req->path.p, req->path.n)) < 0)
+	if ((!is_val(&t->val[F_PATH], path.p, path.n) || (path.n && memchr(path.p, '%', path.n))) &&
+	    set_fixed(t, F_PATH, unquoted(path.p, path.n)) < 0)
 		return -1;
 	if (set_str(t, F_QUERY, req->query.p, req->query.n) < 0)
 		return -1;
 	t->path_n = req->path.n;
 	t->query_n = req->query.n;
 	return 0;
+}
+
+/* path and query are functions of the target, so the same target needs no second look. */
+static inline int
+set_target(struct lcpy_view *t, const struct lc_req *req)
+{
+	return t->path_n == req->path.n && t->query_n == req->query.n &&
+		       is_val(&t->val[F_RAW_URI], req->target.p, req->target.n)
+		   ? 0
+		   : set_new_target(t, req);
 }
 
 /* Steals value. */
@@ -321,12 +415,15 @@ static int
 put_target(PyObject *env, const struct lc_req *req)
 {
 	PyObject *raw = lcpy_str(req->target.p, req->target.n);
+	struct lc_str path = path_info(req);
 	int rc = raw && PyDict_SetItem(env, fixed_key[F_RAW_URI], raw) == 0 ? 0 : -1;
 
 	if (rc == 0)
 		rc = PyDict_SetItem(env, fixed_key[F_REQUEST_URI], raw);
+	if (rc == 0)
+		rc = PyDict_SetItem(env, fixed_key[F_GUNICORN_URI], raw);
 	Py_XDECREF(raw);
-	if (rc < 0 || put(env, fixed_key[F_PATH], unquoted(req->path.p, req->path.n)) < 0)
+	if (rc < 0 || put(env, fixed_key[F_PATH], unquoted(path.p, path.n)) < 0)
 		return -1;
 	return put(env, fixed_key[F_QUERY], lcpy_str(req->query.p, req->query.n));
 }
@@ -551,6 +648,7 @@ fail:
 PyObject *
 lcpy_environ(const struct lc_req *req, PyObject *input, struct lcpy_view **view)
 {
+	static const struct lc_str on = {"on", 2};
 	struct ent small[MAXFIELDS], *e = small;
 	uint64_t sig = UINT64_C(0xcbf29ce484222325);
 	struct tmpl *t;
@@ -558,13 +656,16 @@ lcpy_environ(const struct lc_req *req, PyObject *input, struct lcpy_view **view)
 	uint32_t n = 0, owned = 0;
 
 	*view = NULL;
-	if (req->nfields >= MAXFIELDS) {
-		e = malloc(((size_t)req->nfields + 1) * sizeof(*e));
+	if (req->nfields >= MAXFIELDS - 1) {
+		e = malloc(((size_t)req->nfields + 2) * sizeof(*e));
 		if (!e)
 			return PyErr_NoMemory();
 	}
 	if (req->authority.n)
 		e[n++] = (struct ent){lcpy_token_keys[LC_TOK_HOST], &req->authority, LC_TOK_HOST};
+	/* mod_ssl's, by which CGI programs tell; as a key beside the header's, so that templates see to it */
+	if (req->scheme.n == 5)
+		e[n++] = (struct ent){k_https, &on, LC_TOK_COUNT};
 	for (uint32_t i = 0; i < req->nfields; i++) {
 		const struct lc_field *f = &req->fields[i];
 		uint16_t token = f->token < LC_TOK_COUNT ? f->token : 0;
@@ -634,21 +735,16 @@ base_put(const char *name, PyObject *value)
 }
 
 int
-lcpy_environ_init(const struct lcpy_facts *facts)
+lcpy_environ_init(const struct lcpy_facts *facts, const struct lcpy_conf *conf)
 {
-	static const char *const protos[] = {"HTTP/1.0", "HTTP/1.1", "HTTP/2"};
-	PyObject *wrapper = PyObject_GetAttrString(lcpy.boot, "FileWrapper");
-
 	base.dict = PyDict_New();
 	k_input = PyUnicode_InternFromString("wsgi.input");
+	k_https = PyUnicode_InternFromString("HTTPS");
 	s_empty = PyUnicode_New(0, 0);
 	s_http = PyUnicode_InternFromString("http");
 	s_https = PyUnicode_InternFromString("https");
-	if (!wrapper || !base.dict || !k_input || !s_empty || !s_http || !s_https)
+	if (!base.dict || !k_input || !k_https || !s_empty || !s_http || !s_https)
 		goto fail;
-	for (int i = 0; i < 3; i++)
-		if (!(s_proto[i] = PyUnicode_InternFromString(protos[i])))
-			goto fail;
 	for (int i = 0; method_names[i]; i++)
 		if (!(methods[i] = PyUnicode_InternFromString(method_names[i])))
 			goto fail;
@@ -659,7 +755,12 @@ lcpy_environ_init(const struct lcpy_facts *facts)
 		base.val[i] = (struct val){s_empty, "", 0};
 	}
 	base.path_n = SIZE_MAX;
-	if (base_put("SCRIPT_NAME", Py_NewRef(s_empty)) < 0 ||
+	script = conf->script_name ? (struct lc_str){conf->script_name, strlen(conf->script_name)}
+				   : (struct lc_str){NULL, 0};
+	for (uint64_t i = 0; i + 1 < conf->environ.n; i += 2)
+		if (base_put(conf->environ.v[i], lcpy_str(conf->environ.v[i + 1], strlen(conf->environ.v[i + 1]))) < 0)
+			goto fail;
+	if (base_put("SCRIPT_NAME", lcpy_str(script.p, script.n)) < 0 ||
 	    base_put("SERVER_SOFTWARE", PyUnicode_FromString("licorne/" LCPY_VERSION)) < 0 ||
 	    base_put("GATEWAY_INTERFACE", PyUnicode_FromString("CGI/1.1")) < 0 ||
 	    base_put("wsgi.version", Py_BuildValue("(ii)", 1, 0)) < 0 ||
@@ -669,9 +770,8 @@ lcpy_environ_init(const struct lcpy_facts *facts)
 	    base_put("wsgi.multiprocess", PyBool_FromLong(facts->multiprocess)) < 0 ||
 	    base_put("wsgi.run_once", Py_NewRef(Py_False)) < 0 ||
 	    base_put("wsgi.input_terminated", Py_NewRef(Py_True)) < 0 ||
-	    base_put("wsgi.file_wrapper", Py_NewRef(wrapper)) < 0)
+	    base_put("wsgi.file_wrapper", Py_NewRef(lcpy_file_wrapper())) < 0)
 		goto fail;
-	Py_DECREF(wrapper);
 	/*
 	 * Copies inherit this: an environ is out of the garbage collector's sight until the application puts a
 	 * container into it (PyDict_SetItem() sees to that), and without one it cannot be part of a cycle.
@@ -679,7 +779,6 @@ lcpy_environ_init(const struct lcpy_facts *facts)
 	PyObject_GC_UnTrack(base.dict);
 	return 0;
 fail:
-	Py_XDECREF(wrapper);
 	return -ENOMEM;
 }
 
@@ -694,11 +793,10 @@ lcpy_environ_fini(void)
 	Py_CLEAR(base.dict);
 	for (int i = 0; i < F_COUNT; i++)
 		Py_CLEAR(fixed_key[i]);
-	for (int i = 0; i < 3; i++)
-		Py_CLEAR(s_proto[i]);
 	for (int i = 0; method_names[i]; i++)
 		Py_CLEAR(methods[i]);
 	Py_CLEAR(k_input);
+	Py_CLEAR(k_https);
 	Py_CLEAR(s_empty);
 	Py_CLEAR(s_http);
 	Py_CLEAR(s_https);

@@ -1,83 +1,155 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * workers/python/errors.c - wsgi.errors and tracebacks: text of the application on its way into the log.
+ * workers/python/errors.c - wsgi.errors, sys.stdout, sys.stderr and tracebacks: text on its way into the log.
  *
- * wsgi.errors is one object for all requests.  Lines are whole: each thread collects its own unfinished one (print()
- * writes text and newline in two calls), at most LINEMAX bytes, flushed when the call ends.  Any str is accepted;
- * what UTF-8 cannot say (lone surrogates) is written as a backslash escape.
+ * There is one object of each for all requests, with a level of its own.  Lines are whole: each thread collects its own
+ * unfinished one (print() writes text and newline in two calls), at most LINEMAX bytes, flushed when the call ends.
+ * Lines that end by one call are one record: a traceback of a logging handler, a print() of several lines.  Any str is
+ * accepted; what UTF-8 cannot say (lone surrogates) is written as a backslash escape.
+ *
+ * All of it works until the interpreter is gone: what runs at exit prints, too.
  */
 #include "lcpy.h"
 
 #define LINEMAX 4096u
 #define MAXTEXT 32768u /* of one traceback */
 
-struct line {
-	uint32_t n;
-	char text[LINEMAX];
+enum { S_ERRORS, S_STDOUT, S_STDERR, S_COUNT };
+static const int levels[S_COUNT] = {LC_LOG_ERROR, LC_LOG_NOTICE, LC_LOG_WARN};
+
+/* A thread's unfinished lines. */
+struct lines {
+	struct line {
+		uint32_t n;
+		char text[LINEMAX];
+	} of[S_COUNT];
+};
+struct sink {
+	PyObject_HEAD int which;
 };
 
 static PyTypeObject *errors_type;
-static PyObject *errors_obj, *format_exception;
+static PyObject *sinks[S_COUNT], *format_exception;
 static pthread_key_t line_key;
 static int have_key;
 static int used; /* has any thread ever begun a line? */
 
-static void
-put_line(const char *p, size_t n)
-{
-	lcpy.wk->log(lcpy.ctx, LC_LOG_ERROR, "%.*s", (int)n, p);
-}
-
 void
 lcpy_errors_flush(void)
 {
-	struct line *l = __atomic_load_n(&used, __ATOMIC_RELAXED) ? pthread_getspecific(line_key) : NULL;
+	struct lines *l = __atomic_load_n(&used, __ATOMIC_RELAXED) ? pthread_getspecific(line_key) : NULL;
 
-	if (l && l->n) {
-		put_line(l->text, l->n);
-		l->n = 0;
+	for (int i = 0; l && i < S_COUNT; i++) {
+		if (l->of[i].n)
+			lcpy.wk->log(lcpy.ctx, levels[i], "%.*s", (int)l->of[i].n, l->of[i].text);
+		l->of[i].n = 0;
 	}
 }
 
-static int
-put_text(const char *p, size_t n)
+/* A thread ends. */
+static void
+free_lines(void *arg)
 {
-	struct line *l = pthread_getspecific(line_key);
+	struct lines *l = arg;
 
-	if (!l) {
-		l = malloc(sizeof(*l));
-		if (!l || pthread_setspecific(line_key, l) != 0) {
-			free(l);
+	for (int i = 0; i < S_COUNT; i++)
+		if (l->of[i].n)
+			lcpy.wk->log(lcpy.ctx, levels[i], "%.*s", (int)l->of[i].n, l->of[i].text);
+	free(l);
+}
+
+/* One record of the unfinished line and n bytes, which end where a line does. */
+static void
+put_record(struct line *l, int level, const char *p, size_t n)
+{
+	const char *nl = memchr(p, '\n', n);
+	size_t first = nl ? (size_t)(nl - p) : n;
+
+	/* the log takes a long text, but no long first line */
+	while (l->n + first > LINEMAX) {
+		size_t k = LINEMAX - l->n;
+
+		lcpy.wk->log(lcpy.ctx, level, "%.*s%.*s", (int)l->n, l->text, (int)k, p);
+		l->n = 0;
+		p += k;
+		n -= k;
+		first -= k;
+	}
+	while (n > MAXTEXT) {
+		lcpy.wk->log(lcpy.ctx, level, "%.*s%.*s", (int)l->n, l->text, (int)MAXTEXT, p);
+		l->n = 0;
+		p += MAXTEXT;
+		n -= MAXTEXT;
+	}
+	lcpy.wk->log(lcpy.ctx, level, "%.*s%.*s", (int)l->n, l->text, (int)n, p);
+	l->n = 0;
+}
+
+/* No GIL needed, but for the exception. */
+static int
+put_clean(int which, const char *p, size_t n)
+{
+	struct lines *lines = pthread_getspecific(line_key);
+	struct line *l;
+	const char *end;
+
+	if (!n)
+		return 0;
+	if (!lines) {
+		lines = calloc(1, sizeof(*lines));
+		if (!lines || pthread_setspecific(line_key, lines) != 0) {
+			free(lines);
 			PyErr_NoMemory();
 			return -1;
 		}
-		l->n = 0;
 		__atomic_store_n(&used, 1, __ATOMIC_RELAXED);
 	}
+	l = &lines->of[which];
+	if (p[n - 1] == '\n') { /* empty lines too: it is the application's text */
+		put_record(l, levels[which], p, n - 1);
+		return 0;
+	}
+	end = l->n + n > LINEMAX ? memrchr(p, '\n', n) : NULL;
+	if (end) {
+		put_record(l, levels[which], p, (size_t)(end - p));
+		n -= (size_t)(end + 1 - p);
+		p = end + 1;
+	}
 	while (n) {
-		const char *nl = memchr(p, '\n', n);
-		size_t k = nl ? (size_t)(nl - p) : n, room = LINEMAX - l->n;
-		size_t take = k < room ? k : room;
+		size_t room = LINEMAX - l->n, k = n < room ? n : room;
 
-		memcpy(l->text + l->n, p, take);
-		l->n += (uint32_t)take;
-		p += take;
-		n -= take;
-		if (take == k && nl) {
-			put_line(l->text, l->n); /* empty lines too: it is the application's text */
-			l->n = 0;
-			p++;
-			n--;
-		} else if (l->n == LINEMAX) {
-			put_line(l->text, l->n);
-			l->n = 0;
-		}
+		memcpy(l->text + l->n, p, k);
+		l->n += (uint32_t)k;
+		p += k;
+		n -= k;
+		if (l->n == LINEMAX)
+			put_record(l, levels[which], "", 0);
 	}
 	return 0;
 }
 
 static int
-put_str(PyObject *s)
+put_text(int which, const char *p, size_t n)
+{
+	char *copy;
+	int rc;
+
+	if (!memchr(p, '\0', n))
+		return put_clean(which, p, n);
+	copy = malloc(n); /* a NUL would end the text; the bytes may be shared */
+	if (!copy) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	for (size_t i = 0; i < n; i++)
+		copy[i] = p[i] ? p[i] : '?';
+	rc = put_clean(which, copy, n);
+	free(copy);
+	return rc;
+}
+
+static int
+put_str(PyObject *self, PyObject *s)
 {
 	PyObject *b;
 	int rc;
@@ -89,7 +161,7 @@ put_str(PyObject *s)
 	b = PyUnicode_AsEncodedString(s, "utf-8", "backslashreplace");
 	if (!b)
 		return -1;
-	rc = put_text(PyBytes_AS_STRING(b), (size_t)PyBytes_GET_SIZE(b));
+	rc = put_text(((struct sink *)self)->which, PyBytes_AS_STRING(b), (size_t)PyBytes_GET_SIZE(b));
 	Py_DECREF(b);
 	return rc;
 }
@@ -97,9 +169,22 @@ put_str(PyObject *s)
 static PyObject *
 errors_write(PyObject *self, PyObject *s)
 {
-	if (put_str(s) < 0)
+	if (put_str(self, s) < 0)
 		return NULL;
 	return PyLong_FromSsize_t(PyUnicode_GET_LENGTH(s));
+}
+
+static PyObject *
+errors_write_bytes(PyObject *self, PyObject *s)
+{
+	Py_buffer b;
+	int rc;
+
+	if (PyObject_GetBuffer(s, &b, PyBUF_SIMPLE) < 0)
+		return NULL;
+	rc = put_text(((struct sink *)self)->which, b.buf, (size_t)b.len);
+	PyBuffer_Release(&b);
+	return rc < 0 ? NULL : PyLong_FromSsize_t(b.len);
 }
 
 static PyObject *
@@ -110,7 +195,7 @@ errors_writelines(PyObject *self, PyObject *lines)
 	if (!it)
 		return NULL;
 	while ((s = PyIter_Next(it))) {
-		int rc = put_str(s);
+		int rc = put_str(self, s);
 
 		Py_DECREF(s);
 		if (rc < 0)
@@ -158,6 +243,7 @@ errors_dealloc(PyObject *self)
 
 static PyMethodDef errors_methods[] = {
     {"write", errors_write, METH_O, "write(text, /)\n--\n\nWrite to the error log."},
+    {"_write_bytes", errors_write_bytes, METH_O, NULL},
     {"writelines", errors_writelines, METH_O, "writelines(lines, /)\n--\n\nWrite several strings."},
     {"flush", errors_flush, METH_NOARGS, "flush()\n--\n\nWrite this thread's unfinished line."},
     {"isatty", errors_false, METH_NOARGS, NULL},
@@ -179,7 +265,7 @@ static PyType_Slot errors_slots[] = {
 };
 static PyType_Spec errors_spec = {
     .name = "licorne.Errors",
-    .basicsize = sizeof(PyObject),
+    .basicsize = sizeof(struct sink),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = errors_slots,
 };
@@ -187,7 +273,7 @@ static PyType_Spec errors_spec = {
 PyObject *
 lcpy_errors(void)
 {
-	return errors_obj;
+	return sinks[S_ERRORS];
 }
 
 /* The exception that is set, normalised and with its traceback; NULL when none is. */
@@ -275,20 +361,80 @@ lcpy_req_line(const struct lc_req *req, char *buf, size_t size)
 int
 lcpy_errors_init(void)
 {
-	if (!have_key && pthread_key_create(&line_key, free) != 0)
+	if (!have_key && pthread_key_create(&line_key, free_lines) != 0)
 		return -ENOMEM;
 	have_key = 1;
 	errors_type = (PyTypeObject *)PyType_FromSpec(&errors_spec);
-	errors_obj = errors_type ? (PyObject *)PyObject_New(PyObject, errors_type) : NULL;
+	for (int i = 0; errors_type && i < S_COUNT; i++) {
+		struct sink *s = PyObject_New(struct sink, errors_type);
+
+		if (!s)
+			return -ENOMEM;
+		s->which = i;
+		sinks[i] = (PyObject *)s;
+	}
 	format_exception = PyObject_GetAttrString(lcpy.boot, "format_exception");
-	return errors_obj && format_exception ? 0 : -ENOMEM;
+	return errors_type && format_exception ? 0 : -ENOMEM;
 }
 
 void
 lcpy_errors_fini(void)
 {
 	lcpy_errors_flush();
-	Py_CLEAR(errors_obj);
+	for (int i = 0; i < S_COUNT; i++)
+		Py_CLEAR(sinks[i]);
 	Py_CLEAR(errors_type);
 	Py_CLEAR(format_exception);
+}
+
+/* ---- logging, sys.stdout, sys.stderr (applog.py) ---- */
+
+/* log(level, text): one record. */
+static PyObject *
+record(PyObject *self, PyObject *args)
+{
+	PyObject *text, *b;
+	const char *p;
+	size_t n;
+	int level;
+
+	if (!PyArg_ParseTuple(args, "iU", &level, &text)) /* applog.py has seen to it that there is no NUL */
+		return NULL;
+	b = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+	if (!b)
+		return NULL;
+	p = PyBytes_AS_STRING(b);
+	n = (size_t)PyBytes_GET_SIZE(b);
+	while (n && p[n - 1] == '\n')
+		n--;
+	lcpy.wk->log(lcpy.ctx, level, "%.*s", (int)(n < MAXTEXT ? n : MAXTEXT), p);
+	Py_DECREF(b);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef record_def = {"log", record, METH_VARARGS, NULL};
+
+static int
+done(PyObject *r)
+{
+	Py_XDECREF(r);
+	return r ? 0 : -1;
+}
+
+int
+lcpy_output_install(int capture)
+{
+	PyObject *log = PyCFunction_New(&record_def, NULL);
+	int rc = !log ? -1
+		      : done(PyObject_CallMethod(lcpy.output, "install", "OOOi", log, sinks[S_STDOUT], sinks[S_STDERR],
+						 capture));
+
+	Py_XDECREF(log);
+	return rc;
+}
+
+int
+lcpy_output_imported(void)
+{
+	return done(PyObject_CallMethod(lcpy.output, "imported", NULL));
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Look at an application for ``licorne run`` and print the configuration that serves it.
 
-    licorne-app-helper --app MODULE:NAME [--threads N] [--worker NAME]
+    licorne-app-helper --app MODULE:NAME | --paste FILE[#NAME] [--threads N] [--worker NAME]
 
 The application is imported here, in a process of its own, because what it is (WSGI or ASGI) can only be seen by looking
 at it.  On standard output: ``load_module`` lines, a line ``%%``, the ``worker`` block.  Exit status: 0; 2 for wrong
@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from appload import AppError, format_exception, load, parse, set_up_paths
+from appload import AppError, format_exception, load, load_paste, parse, set_up_paths
 
 del sys.path[0]
 
@@ -94,7 +94,9 @@ def venv_python(venv: str) -> str | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="licorne-app-helper", allow_abbrev=False)
-    parser.add_argument("--app", required=True)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--app")
+    which.add_argument("--paste")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--worker", default="wsgi")
     args = parser.parse_args()
@@ -119,9 +121,10 @@ def main() -> int:
     out = os.dup(1)
     os.dup2(2, 1)
     try:
-        parse(args.app)
+        if args.paste is None:
+            parse(args.app)
         set_up_paths(extra, venv or None)
-        app = load(args.app)
+        app = load(args.app) if args.paste is None else load_paste(args.paste)
     except AppError as exc:
         say(str(exc))
         return IMPORT_FAILED
@@ -130,11 +133,14 @@ def main() -> int:
         sys.stderr.write(format_exception(exc.with_traceback(tb and tb.tb_next)))
         return IMPORT_FAILED
     if is_asgi(app):
-        say(f"{args.app} is an ASGI application; this version of licorne runs WSGI applications only")
+        say(f"{args.app or args.paste} is an ASGI application; this version of licorne runs WSGI applications only")
         return IS_ASGI
     lines = [f"load_module {args.worker};", "%%", f"worker {args.worker} {{"]
     try:
-        lines.append(f"    app {quoted(args.app)};")
+        if args.paste is None:
+            lines.append(f"    app {quoted(args.app)};")
+        else:
+            lines.append(f"    paste {quoted(os.path.abspath(args.paste))};")
         lines.append(f"    chdir {quoted(os.getcwd())};")
         lines += [f"    pythonpath {quoted(path)};" for path in extra]
         if venv:

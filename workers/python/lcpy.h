@@ -24,16 +24,23 @@
 
 /* Directives that the workers share.  A module's configuration struct starts with it. */
 struct lcpy_conf {
-	const char *app, *chdir, *venv;
-	struct lc_list pythonpath, env;
+	const char *app, *paste, *chdir, *venv, *script_name;
+	struct lc_list pythonpath, env, environ;
+	uint8_t capture_output;
 	uint64_t threads; /* calls at once; a module without the directive leaves 0 */
 };
 #define LCPY_ROWS(S)                                                                                                   \
 	LC_STRING(                                                                                                     \
-	    S, app, "app", LC_C_WORKER, LC_D_REQUIRED, NULL, "The application: MODULE[:NAME[.NAME]...]",               \
+	    S, app, "app", LC_C_WORKER, 0, NULL, "The application: MODULE[:NAME[.NAME]...]",                           \
 	    "`MODULE:NAME` imports MODULE and takes its attribute NAME (`application` when it is left out). With "     \
 	    "call syntax, `MODULE:create(\"debug\", level=1)`, NAME is a factory that is called once with these "      \
-	    "literal arguments and returns the application."),                                                         \
+	    "literal arguments and returns the application. Either this or `paste` is required."),                     \
+	    LC_PATH(                                                                                                   \
+		S, paste, "paste", LC_C_WORKER, 0, NULL, "The application: FILE[#NAME] of Paste Deploy",               \
+		"FILE is an `.ini` file whose section `[app:NAME]` (or composite, pipeline, filter-app; `main` when "  \
+		"it is left out) Paste Deploy makes the application of. The package PasteDeploy comes from the "       \
+		"application's environment. Sections `[loggers]`, `[handlers]` and `[formatters]` are given to "       \
+		"`logging.config.fileConfig`, as `pserve` does. Stands in place of `app`."),                           \
 	    LC_PATH(S, chdir, "chdir", LC_C_WORKER, 0, NULL, "Directory to run in; first on `sys.path`",               \
 		    "The worker changes to this directory before the application is imported. It is the first place "  \
 		    "where modules are looked for; without the directive the current directory is."),                  \
@@ -47,7 +54,18 @@ struct lcpy_conf {
 	    LC_PAIRS(S, env, "env", LC_C_WORKER, "NAME VALUE", "Environment variable of the worker",                   \
 		     "Set before Python starts. `PYTHONPATH`, `PYTHONHOME`, `PYTHONSTARTUP`, `PYTHONUSERBASE`, "       \
 		     "`PYTHONPLATLIBDIR` and `PYTHONSAFEPATH` of the server's own environment are not passed on; "     \
-		     "here they can be set.")
+		     "here they can be set."),                                                                         \
+	    LC_PAIRS(S, environ, "environ", LC_C_WORKER, "NAME VALUE", "Variable in the environ of each request",      \
+		     "A string that the application finds in its `environ`. Variables that come from the request or "  \
+		     "are set by the server cannot be given."),                                                        \
+	    LC_STRING(S, script_name, "script_name", LC_C_WORKER, 0, NULL,                                             \
+		      "Path under which the application is mounted",                                                   \
+		      "`script_name /app` makes `SCRIPT_NAME` \"/app\" and takes it off `PATH_INFO`, so that the "     \
+		      "application makes correct URLs of its own. A request for a path that is not below it is "       \
+		      "answered with 404. Written decoded, without a slash at the end."),                              \
+	    LC_FLAG(S, capture_output, "capture_output", LC_C_WORKER, "on", "Does `print()` go to the error log?",     \
+		    "With `on`, `sys.stdout` and `sys.stderr` of the application write whole lines to the error log, " \
+		    "levels `notice` and `warn`. With `off` they are the descriptors that licorne was started with.")
 
 /* True facts for environ. */
 struct lcpy_facts {
@@ -62,6 +80,7 @@ struct lcpy_runtime {
 	PyObject *app;    /* as resolved */
 	PyObject *target; /* what is called: app, or its bound __call__ */
 	PyObject *boot;   /* the boot module */
+	PyObject *output; /* the module that directs output into the log */
 };
 extern struct lcpy_runtime lcpy;
 
@@ -109,7 +128,9 @@ lcpy_same(PyObject *s, const char *p, size_t n)
 }
 
 /* ---- environ (environ.c); GIL held ---- */
-int lcpy_environ_init(const struct lcpy_facts *);
+int lcpy_environ_init(const struct lcpy_facts *, const struct lcpy_conf *);
+int lcpy_environ_reserved(const char *name);     /* one that the server sets; no GIL needed */
+int lcpy_environ_mounted(const struct lc_req *); /* is the path below SCRIPT_NAME? no GIL needed */
 void lcpy_environ_fini(void);
 struct lcpy_view; /* what is known about an environ that may be used again */
 PyObject *lcpy_environ(const struct lc_req *, PyObject *input, struct lcpy_view **); /* input NULL: no body */
@@ -123,11 +144,15 @@ PyObject *lcpy_input_new(struct lc_stream *, const struct lc_req *, int shared);
 void lcpy_input_done(PyObject *); /* steals; further reads fail */
 int lcpy_input_error(PyObject *); /* errno of the read that failed (the client is gone, over a limit), 0; takes NULL */
 
-/* ---- wsgi.errors (errors.c) ---- */
+/* ---- wsgi.errors, output, logging (errors.c, applog.py) ---- */
 int lcpy_errors_init(void);
 void lcpy_errors_fini(void);
 PyObject *lcpy_errors(void);  /* borrowed */
-void lcpy_errors_flush(void); /* this thread's unfinished line; no GIL needed */
+void lcpy_errors_flush(void); /* this thread's unfinished lines; no GIL needed */
+/* Before the application is imported: logging, and sys.stdout and sys.stderr if `capture`; 0, -1 with an exception. */
+int lcpy_output_install(int capture);
+/* After it: a handler for the root logger, if the application gave it none. */
+int lcpy_output_imported(void);
 /* GIL held; takes the exception that is set and logs it under a head line. */
 void lcpy_log_exception(const char *head);
 /* GIL held; takes the exception that is set; its formatted text as bytes (UTF-8), never NULL unless out of memory. */
@@ -164,7 +189,7 @@ struct lcpy_resp {
 	struct lc_head head;
 	int64_t declared; /* Content-Length of the application, -1: none */
 	uint64_t written;
-	uint8_t shared, started, sent, gone, ended, nobody, is_head, full, excess;
+	uint8_t shared, called, started, sent, gone, ended, nobody, is_head, full, excess;
 	uint8_t has_writer;     /* holds a reference to `writer`; if not, `writer` holds one to this */
 	struct lcpy_resp *next; /* free list */
 };
@@ -173,9 +198,18 @@ void lcpy_resp_fini(void);
 struct lcpy_resp *lcpy_resp_new(struct lc_stream *, const struct lc_req *, int shared);
 void lcpy_resp_done(struct lcpy_resp *); /* steals */
 /* Outcomes of these: 0 ok, 1 the client is gone (nothing is set), -1 an exception is set. */
-int lcpy_resp_head(struct lcpy_resp *, int64_t length);   /* length: used when the application declared none */
-int lcpy_resp_chunk(struct lcpy_resp *, PyObject *bytes); /* sends the head first when need be */
-int lcpy_resp_list(struct lcpy_resp *, PyObject *seq);    /* exact list or tuple, ends the response */
-int lcpy_resp_end(struct lcpy_resp *);                    /* exhaustion */
+int lcpy_resp_head(struct lcpy_resp *, int64_t length);    /* length: used when the application declared none */
+int lcpy_resp_chunk(struct lcpy_resp *, PyObject *bytes);  /* sends the head first when need be */
+int lcpy_resp_list(struct lcpy_resp *, PyObject *seq);     /* exact list or tuple, ends the response */
+int lcpy_resp_file(struct lcpy_resp *, struct lc_slice *); /* takes the slice of a file, ends the response */
+int lcpy_resp_end(struct lcpy_resp *);                     /* exhaustion */
+
+/* ---- wsgi.file_wrapper (file.c); GIL held ---- */
+int lcpy_file_init(void);
+void lcpy_file_fini(void);
+PyObject *lcpy_file_wrapper(void); /* borrowed */
+int lcpy_file_is(PyObject *result);
+/* Sends a wrapper without iterating over it; *ret as above.  0: it cannot be done, nothing has happened. */
+int lcpy_file_send(struct lcpy_resp *, PyObject *wrapper, int *ret);
 
 #endif

@@ -184,13 +184,18 @@ check_field(PyObject *item, uint16_t *token, uint16_t *flags, size_t *bytes, int
 {
 	PyObject *name, *value;
 
-	if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(item, 0)) ||
-	    !PyUnicode_Check(PyTuple_GET_ITEM(item, 1))) {
+	if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2) {
 		PyErr_Format(PyExc_TypeError, "start_response: headers are (str, str) tuples, not %.200R", item);
 		return -1;
 	}
 	name = PyTuple_GET_ITEM(item, 0);
 	value = PyTuple_GET_ITEM(item, 1);
+	if (!PyUnicode_Check(name) || !PyUnicode_Check(value)) {
+		PyErr_Format(PyExc_TypeError, "start_response: the %s of header %.200R is %.100s, not str",
+			     PyUnicode_Check(name) ? "value" : "name", name,
+			     Py_TYPE(PyUnicode_Check(name) ? value : name)->tp_name);
+		return -1;
+	}
 	if (check_name(name, token, flags) < 0)
 		return -1;
 	if (!is_latin1(value)) {
@@ -421,10 +426,14 @@ start_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnam
 			raise_again(a[2]);
 			return NULL;
 		}
-	} else if (c->started) {
+	} else if (c->called) {
 		PyErr_SetString(PyExc_AssertionError, "start_response() was called a second time without exc_info");
 		return NULL;
 	}
+	/* a call that is refused counts: without exc_info there is no second one (PEP 3333), nor does an old head stay
+	 */
+	c->called = 1;
+	c->started = 0;
 	if (set_head(c, a[0], a[1]) < 0)
 		return NULL;
 	return Py_NewRef((PyObject *)&c->writer);
@@ -459,6 +468,11 @@ write_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnam
 		return NULL;
 	}
 	rc = lcpy_resp_chunk(c, args[0]);
+	if (rc == 0 && c->excess) {
+		PyErr_Format(PyExc_ValueError, "write(): more than the Content-Length of %lld bytes, cut off",
+			     (long long)c->declared);
+		return NULL;
+	}
 	if (rc == 1) {
 		errno = EPIPE;
 		PyErr_SetFromErrno(PyExc_OSError); /* BrokenPipeError */
@@ -524,15 +538,25 @@ make_room(struct lcpy_resp *c)
 	return 0;
 }
 
+/* No head: -1 with an exception. */
+static int
+no_head(const struct lcpy_resp *c, const char *what)
+{
+	if (c->called)
+		PyErr_Format(PyExc_AssertionError, "the application %s although start_response() had refused its head",
+			     what);
+	else
+		PyErr_Format(PyExc_AssertionError, "the application %s before it called start_response()", what);
+	return -1;
+}
+
 int
 lcpy_resp_head(struct lcpy_resp *c, int64_t length)
 {
 	int r;
 
-	if (!c->started) {
-		PyErr_SetString(PyExc_AssertionError, "the application sent a body before it called start_response()");
-		return -1;
-	}
+	if (!c->started)
+		return no_head(c, "sent a body");
 	c->head.length = c->declared >= 0 ? c->declared : c->nobody && length <= 0 ? -1 : length;
 	if (c->declared < 0 && (c->head.status == 204 || c->head.status == 304))
 		c->head.length = -1;
@@ -609,10 +633,8 @@ lcpy_resp_end(struct lcpy_resp *c)
 
 	if (c->gone)
 		return 1;
-	if (!c->started) {
-		PyErr_SetString(PyExc_AssertionError, "the application returned without calling start_response()");
-		return -1;
-	}
+	if (!c->started)
+		return no_head(c, "came to its end");
 	if (!c->sent && (rc = lcpy_resp_head(c, 0)) != 0)
 		return rc;
 	c->ended = 1;
@@ -628,6 +650,28 @@ lcpy_resp_end(struct lcpy_resp *c)
 	}
 	rc = lcpy.st->finish(c->stream, NULL, 0);
 	return rc < 0 ? failed(c, rc) : 0;
+}
+
+int
+lcpy_resp_file(struct lcpy_resp *c, struct lc_slice *s)
+{
+	uint64_t total;
+	int rc = c->sent ? 0 : lcpy_resp_head(c, (int64_t)s->n);
+
+	if (!rc && c->full)
+		rc = make_room(c);
+	if (rc) {
+		s->release(s->arg);
+		return rc;
+	}
+	c->written += s->n;
+	total = c->head.length < 0 ? c->written : (uint64_t)c->head.length;
+	if (c->written == total) {
+		c->ended = 1;
+		return put_slices(c, s, 1, LC_W_FIN);
+	}
+	rc = put_slices(c, s, 1, 0); /* the file is too short */
+	return rc ? rc : lcpy_resp_end(c);
 }
 
 static int
@@ -702,6 +746,8 @@ lcpy_resp_list(struct lcpy_resp *c, PyObject *seq)
 			return not_bytes(item);
 		total += (uint64_t)PyBytes_GET_SIZE(item);
 	}
+	if (!c->started && !total)
+		return no_head(c, "came to its end");
 	if (c->sent || (c->declared >= 0 && (uint64_t)c->declared != total))
 		return list_by_chunks(c, seq); /* write() was used, or the length is wrong */
 	rc = lcpy_resp_head(c, (int64_t)total);
@@ -775,7 +821,7 @@ lcpy_resp_new(struct lc_stream *s, const struct lc_req *req, int shared)
 	c->declared = -1;
 	c->written = 0;
 	c->shared = (uint8_t)shared;
-	c->started = c->sent = c->gone = c->ended = c->nobody = c->full = c->excess = 0;
+	c->called = c->started = c->sent = c->gone = c->ended = c->nobody = c->full = c->excess = 0;
 	c->is_head = req->method.n == 4 && memcmp(req->method.p, "HEAD", 4) == 0;
 	return c;
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "appload.inc"
+#include "applog.inc"
 
 struct lcpy_runtime lcpy;
 static const struct lc_config_api *config_api;
@@ -37,6 +38,41 @@ lcpy_load(const struct lc_host *host)
 	if (!h)
 		h = dlopen(LCPY_LIBRARY, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
 	return h ? 0 : -ENOENT; /* never closed */
+}
+
+static void
+check_paste(struct lc_err *err, const char *spec)
+{
+	size_t n = strcspn(spec, "#");
+	char path[4096];
+	struct stat st;
+
+	if (n >= sizeof(path))
+		return;
+	(void)snprintf(path, sizeof(path), "%.*s", (int)n, spec);
+	if (spec[n] && !spec[n + 1])
+		config_api->error(err, "paste", "\"%s\" ends with \"#\", FILE#NAME was expected", spec);
+	else if (stat(path, &st) < 0 && (errno == ENOENT || errno == ENOTDIR))
+		config_api->error(err, "paste", "%s does not exist, a Paste Deploy file was expected", path);
+	else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		config_api->error(err, "paste", "%s is a directory, a Paste Deploy file was expected", path);
+}
+
+static void
+check_script_name(struct lc_err *err, const char *name)
+{
+	size_t n = strlen(name);
+
+	if (name[0] != '/')
+		config_api->error(err, "script_name", "\"%s\" does not begin with \"/\", a path like /app was expected",
+				  name);
+	else if (n == 1)
+		config_api->error(err, "script_name", "\"/\" is no prefix, leave the directive out for the root");
+	else if (name[n - 1] == '/')
+		config_api->error(err, "script_name", "\"%s\" ends with \"/\", expected \"%.*s\"", name, (int)n - 1,
+				  name);
+	else if (strstr(name, "//") || strpbrk(name, "?#"))
+		config_api->error(err, "script_name", "\"%s\" is no plain path, one like /app was expected", name);
 }
 
 static void
@@ -61,6 +97,14 @@ lcpy_check(const void *conf, struct lc_err *err)
 	if (!config_api)
 		return 0;
 	/* the whole grammar is Python's own parser's; this finds file names and empty parts */
+	if (!c->app == !c->paste)
+		config_api->error(err, c->paste ? "paste" : "app",
+				  "%s, exactly one was expected: app MODULE:NAME; or paste FILE[#NAME];",
+				  c->app ? "there are both app and paste" : "there is neither app nor paste");
+	if (c->paste)
+		check_paste(err, c->paste);
+	if (c->script_name)
+		check_script_name(err, c->script_name);
 	if (c->app) {
 		p = c->app + strcspn(c->app, ":");
 		if (p == c->app || (*p == ':' && !p[1]))
@@ -75,6 +119,13 @@ lcpy_check(const void *conf, struct lc_err *err)
 	for (uint64_t i = 0; i + 1 < c->env.n; i += 2)
 		if (!c->env.v[i][0] || strchr(c->env.v[i], '='))
 			config_api->error(err, "env", "\"%s\" is not a name of a variable", c->env.v[i]);
+	for (uint64_t i = 0; i + 1 < c->environ.n; i += 2)
+		if (!c->environ.v[i][0] || lcpy_environ_reserved(c->environ.v[i]))
+			config_api->error(err, "environ",
+					  "\"%s\" is the request's or the server's own, another name was "
+					  "expected%s",
+					  c->environ.v[i],
+					  strcmp(c->environ.v[i], "SCRIPT_NAME") == 0 ? " (there is script_name)" : "");
 	return 0;
 }
 
@@ -182,15 +233,15 @@ failed_early:
 	return -EINVAL;
 }
 
-/* Runs appload.py as a module of ours, so that nothing on sys.path can stand in for it. */
+/* Runs appload.py or applog.py as a module of ours, so that nothing on sys.path can stand in for it. */
 static PyObject *
-boot_module(void)
+boot_module(const char *source, const char *name, const char *file)
 {
-	PyObject *code = Py_CompileString(appload_source, "<licorne appload>", Py_file_input), *m;
+	PyObject *code = Py_CompileString(source, file, Py_file_input), *m;
 
 	if (!code)
 		return NULL;
-	m = PyImport_ExecCodeModuleEx("_licorne_appload", code, "<licorne appload>");
+	m = PyImport_ExecCodeModuleEx(name, code, file);
 	Py_DECREF(code);
 	return m;
 }
@@ -208,7 +259,7 @@ load_app(const struct lcpy_conf *c)
 		Py_XDECREF(s);
 	}
 	if (paths)
-		app = PyObject_CallMethod(lcpy.boot, "start", "sOz", c->app, paths, c->venv);
+		app = PyObject_CallMethod(lcpy.boot, "start", "zzOz", c->app, c->paste, paths, c->venv);
 	Py_XDECREF(paths);
 	return app;
 }
@@ -278,13 +329,15 @@ lcpy_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcp
 		rc = start_python(ctx, c->venv);
 	if (rc < 0)
 		return rc;
-	lcpy.boot = boot_module();
-	if (!lcpy.boot || lcpy_errors_init() < 0 || lcpy_strings_init() < 0 || lcpy_input_init() < 0 ||
-	    lcpy_resp_init() < 0 || lcpy__call_init() < 0 || lcpy_environ_init(facts) < 0)
+	lcpy.boot = boot_module(appload_source, "_licorne_appload", "<licorne appload>");
+	lcpy.output = lcpy.boot ? boot_module(applog_source, "_licorne_applog", "<licorne applog>") : NULL;
+	if (!lcpy.output || lcpy_errors_init() < 0 || lcpy_strings_init() < 0 || lcpy_input_init() < 0 ||
+	    lcpy_resp_init() < 0 || lcpy__call_init() < 0 || lcpy_file_init() < 0 || lcpy_environ_init(facts, c) < 0 ||
+	    lcpy_output_install(c->capture_output) < 0)
 		goto fail;
 	lcpy.app = load_app(c);
 	lcpy.target = lcpy.app ? call_target(lcpy.app) : NULL;
-	if (lcpy.target)
+	if (lcpy.target && lcpy_output_imported() == 0)
 		return 0;
 fail:
 	if (PyErr_Occurred())
@@ -304,11 +357,14 @@ lcpy_fini(void)
 	Py_CLEAR(lcpy.target);
 	Py_CLEAR(lcpy.app);
 	lcpy_environ_fini();
+	lcpy_file_fini();
 	lcpy__call_fini();
 	lcpy_resp_fini();
 	lcpy_input_fini();
 	lcpy_strings_fini();
 	lcpy_errors_fini();
+	Py_CLEAR(lcpy.output);
 	Py_CLEAR(lcpy.boot);
 	(void)Py_FinalizeEx();
+	lcpy_errors_flush();
 }

@@ -16,7 +16,7 @@ mode_init(struct mode *m)
 static void
 to_pool(struct mode *m)
 {
-	m->is_inline = 0;
+	__atomic_store_n(&m->is_inline, 0, __ATOMIC_RELAXED);
 	m->run = 0;
 	m->switches++;
 }
@@ -29,7 +29,7 @@ mode_pool_call(struct mode *m, uint64_t ns, uint64_t now)
 		return 1;
 	if (m->is_inline || ++m->run < m->need)
 		return 0;
-	m->is_inline = 1;
+	__atomic_store_n(&m->is_inline, 1, __ATOMIC_RELAXED); /* read without the GIL */
 	m->run = 0;
 	m->mean_ns = 0;
 	m->calm_since = now;

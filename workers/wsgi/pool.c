@@ -24,7 +24,7 @@ struct thr {
 	struct thr *next_idle;
 	pthread_cond_t cv;
 	pthread_t tid;
-	uint8_t has_gil, demoted, woken, waker, made;
+	uint8_t has_gil, demoted, woken, waker, made, done;
 	/* the inline batch of the leader */
 	uint32_t calls;
 	uint64_t began, tick; /* ns, when the GIL was there */
@@ -108,11 +108,12 @@ chain_wake(struct pool *p)
 {
 	struct thr *t;
 
-	if (p->waking || !(p->head || p->drain) || (!p->drain && p->running >= p->limit))
+	if (p->waking || !(p->head || p->drain) ||
+	    (!p->drain && __atomic_load_n(&p->running, __ATOMIC_RELAXED) >= p->limit))
 		return NULL;
 	t = pop_idle(p);
 	if (t) {
-		p->waking = 1;
+		__atomic_store_n(&p->waking, 1, __ATOMIC_RELAXED); /* pool_call() looks at it without mu */
 		t->waker = 1;
 	}
 	return t;
@@ -136,7 +137,7 @@ chain_next(struct thr *t)
 		return;
 	(void)pthread_mutex_lock(&p->mu);
 	t->waker = 0;
-	p->waking = 0;
+	__atomic_store_n(&p->waking, 0, __ATOMIC_RELAXED);
 	next = chain_wake(p);
 	(void)pthread_mutex_unlock(&p->mu);
 	signal_thr(next);
@@ -374,7 +375,7 @@ thr_main(void *arg)
 			continue;
 		}
 		j = p->head;
-		if (j && p->running < p->limit) {
+		if (j && __atomic_load_n(&p->running, __ATOMIC_RELAXED) < p->limit) {
 			p->head = j->next;
 			if (!p->head)
 				p->tail = &p->head;
@@ -410,6 +411,7 @@ thr_main(void *arg)
 	PyEval_RestoreThread(t->ts);
 	PyGILState_Release(gs);
 	(void)pthread_mutex_lock(&p->mu);
+	t->done = 1;
 	p->alive--;
 	(void)pthread_cond_signal(&p->done_cv);
 	(void)pthread_mutex_unlock(&p->mu);
@@ -483,13 +485,15 @@ pool_run(struct pool *p)
 	}
 	wait_for_threads(p);
 	p->busy = p->alive != 0;
+	for (uint32_t i = 0; i < p->nthr; i++)
+		p->thr[i].made &= p->thr[i].done; /* those that can be joined */
 	(void)pthread_mutex_unlock(&p->mu);
 	/*
 	 * With calls still running, the GIL is taken and kept until the process is gone: their threads stop at the next
 	 * bytecode that needs it and touch nothing of what is being taken down.
 	 */
 	PyEval_RestoreThread(ts);
-	for (uint32_t i = 0; !p->busy && i < p->nthr; i++)
+	for (uint32_t i = 0; i < p->nthr; i++)
 		if (p->thr[i].made)
 			(void)pthread_join(p->thr[i].tid, NULL);
 	return rc ? rc : p->busy; /* 1: nothing may be taken down */
