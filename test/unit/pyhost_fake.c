@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 char fake_log[1 << 16], fake_boot[16384];
 static size_t log_n;
@@ -104,7 +105,10 @@ fake_flush(struct lc_stream *s)
 		const struct lc_slice *v = &s->held[i];
 
 		s->body = realloc(s->body, s->body_n + v->n + 1);
-		memcpy(s->body + s->body_n, v->p, v->n);
+		if (v->fd < 0)
+			memcpy(s->body + s->body_n, v->p, v->n);
+		else if (pread(v->fd, s->body + s->body_n, v->n, (off_t)v->off) != (ssize_t)v->n)
+			s->short_file = 1;
 		s->body_n += v->n;
 		s->body[s->body_n] = '\0';
 		if (v->release)
