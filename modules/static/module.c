@@ -233,6 +233,7 @@ st_inst_make(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct 
 		in->index = c->index;
 	in->valid = c->cache_valid * UINT64_C(1000000);
 	in->max_file = c->cache_max_file_size;
+	in->bare = route->prefix.p[route->prefix.n - 1] != '/';
 	in->fallback = c->fallback[0] == '/'            ? ST_FALLBACK_FILE
 		       : strcmp(c->fallback, "on") == 0 ? ST_FALLBACK_ON
 							: ST_FALLBACK_OFF;
@@ -240,8 +241,7 @@ st_inst_make(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct 
 		in->fallback_key = (struct lc_str){c->fallback + 1, strlen(c->fallback + 1)};
 	r = st_root_open(&in->root, c->root, (uint32_t)c->symlinks);
 	if (r < 0) {
-		boot_error(in, "route %.*s: root %s cannot be opened: %s", (int)route->prefix.n, route->prefix.p,
-			   c->root, strerror(-r));
+		boot_error(in, "root %s cannot be opened: %s", c->root, strerror(-r));
 		st_inst_free(in);
 		return r;
 	}
@@ -256,7 +256,7 @@ st_inst_make(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct 
 	if (r == 0)
 		r = make_common(in, c);
 	if (r < 0) {
-		boot_error(in, "route %.*s: no memory", (int)route->prefix.n, route->prefix.p);
+		boot_error(in, "no memory");
 		st_inst_free(in);
 		return r;
 	}

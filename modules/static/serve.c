@@ -316,12 +316,15 @@ st_request(void *h, struct lc_stream *s, const struct lc_match *m)
 	struct lc_str key = m->rest;
 	uint32_t outcome;
 
-	if (!is_head && !(q->method.n == 3 && memcmp(q->method.p, "GET", 3) == 0))
-		return other_method(in, s, q);
-	if (key.n && key.p[0] == '/') { /* of a route whose prefix ends without one */
+	if (in->bare && key.n) {
+		if (key.p[0] != '/')
+			return LC_H_DECLINED; /* "/staticfoo" of the route "/static": not below the directory */
 		key.p++;
 		key.n--;
-	} else if (key.n == 0 && m->path.n && m->path.p[m->path.n - 1] != '/') {
+	}
+	if (!is_head && !(q->method.n == 3 && memcmp(q->method.p, "GET", 3) == 0))
+		return other_method(in, s, q);
+	if (in->bare && m->rest.n == 0) {
 		outcome = load_bare_prefix(in, &e);
 		goto found;
 	}

@@ -222,13 +222,13 @@ struct st_inst {
 	const struct lc_worker_api *api;
 	const struct lc_stream_api *stream;
 	const struct st_conf *conf;
-	struct lc_str prefix;
 	struct st_root root;
 	struct st_types types;
 	struct st_cache cache;
 	struct lc_list index;     /* empty: off */
 	uint64_t valid, max_file; /* ns; bytes */
 	uint8_t fallback;         /* ST_FALLBACK_* */
+	uint8_t bare;             /* the prefix does not end in '/' */
 	struct lc_str fallback_key;
 	char *cache_control;     /* value of Cache-Control, NULL: none */
 	struct lc_field *common; /* Cache-Control and those of add_header */
