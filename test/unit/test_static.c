@@ -129,6 +129,7 @@ make_tree(void **state)
 	static const char *const dirs[] = {"dir", "dir/deeper", "empty", "we ird?#%", ".git", ".well-known", "assets"};
 
 	assert_non_null(mkdtemp(top));
+	assert_int_equal(chmod(top, 0755), 0); /* for test_permission() */
 	snprintf(root, sizeof(root), "%s/root", top);
 	assert_int_equal(mkdir(root, 0755), 0);
 	for (size_t k = 0; k < COUNT(dirs); k++)
@@ -869,6 +870,41 @@ test_long_paths(void **state)
 	done(in);
 }
 
+/* What the worker's user may not read is there all the same. */
+static void
+test_permission(void **state)
+{
+	struct st_conf c = plain;
+	uid_t me = geteuid();
+	struct st_inst *in;
+
+	put_file("closed.txt", "closed");
+	assert_int_equal(chmod(at("closed.txt"), 0), 0);
+	assert_int_equal(mkdir(at("closed"), 0), 0);
+	assert_int_equal(chmod(at("dir"), 0711), 0);
+	if (me == 0) /* who may read everything */
+		assert_int_equal(seteuid(65534), 0);
+	for (int walk = 0; walk < 2; walk++) {
+		c.fallback = walk ? "on" : "off";
+		in = inst(&c);
+		in->root.walk = (uint8_t)walk;
+		assert_string_equal(get(in, "/static/closed.txt"), FORBIDDEN);
+		assert_non_null(strstr(fake_log, "\"closed.txt\" below"));
+		assert_non_null(strstr(fake_log, "Permission denied"));
+		assert_string_equal(get(in, "/static/closed/x"), FORBIDDEN);
+		/* a directory that can be entered and not listed */
+		(void)get(in, "/static/dir");
+		assert_int_equal(last->status, 301);
+		(void)get(in, "/static/dir/");
+		assert_int_equal(last->status, 200);
+		done(in);
+	}
+	assert_int_equal(seteuid(me), 0);
+	assert_int_equal(chmod(at("dir"), 0755), 0);
+	assert_int_equal(rmdir(at("closed")), 0);
+	assert_int_equal(unlink(at("closed.txt")), 0);
+}
+
 /* No descriptors: those that are kept are given up, then 503, and all is well again afterwards. */
 static void
 test_no_descriptors(void **state)
@@ -1103,15 +1139,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_responses),      cmocka_unit_test(test_big),
-	    cmocka_unit_test(test_fields),         cmocka_unit_test(test_fallback),
-	    cmocka_unit_test(test_prefixes),       cmocka_unit_test(test_dotfiles),
-	    cmocka_unit_test(test_links),          cmocka_unit_test(test_precompressed),
-	    cmocka_unit_test(test_changes),        cmocka_unit_test(test_young),
-	    cmocka_unit_test(test_bounds),         cmocka_unit_test(test_long_paths),
-	    cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_no_memory),
-	    cmocka_unit_test(test_gone_clients),   cmocka_unit_test(test_memos),
-	    cmocka_unit_test(test_check),
+	    cmocka_unit_test(test_responses),  cmocka_unit_test(test_big),
+	    cmocka_unit_test(test_fields),     cmocka_unit_test(test_fallback),
+	    cmocka_unit_test(test_prefixes),   cmocka_unit_test(test_dotfiles),
+	    cmocka_unit_test(test_links),      cmocka_unit_test(test_precompressed),
+	    cmocka_unit_test(test_changes),    cmocka_unit_test(test_young),
+	    cmocka_unit_test(test_bounds),     cmocka_unit_test(test_long_paths),
+	    cmocka_unit_test(test_permission), cmocka_unit_test(test_no_descriptors),
+	    cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_gone_clients),
+	    cmocka_unit_test(test_memos),      cmocka_unit_test(test_check),
 	};
 	return cmocka_run_group_tests_name("static", tests, make_tree, remove_tree);
 }
