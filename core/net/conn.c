@@ -365,7 +365,7 @@ lc_conn_pull(struct lc_conn *c)
 	struct lc_srv *srv = lc_conn_srv(c);
 	struct lc_outv *v = &srv->outv;
 
-	if (!(c->flags & LC_C_WANT_WRITE) || c->out || !c->proto)
+	if ((c->flags & (LC_C_WANT_WRITE | LC_C_YIELD)) != LC_C_WANT_WRITE || c->out || !c->proto)
 		return 0;
 	if (v->bytes >= LC_FLUSH_BYTES || v->limit) {
 		if (lc_send_flush(c) < 0)
@@ -381,9 +381,13 @@ lc_conn_pull(struct lc_conn *c)
 		v->first_tick = lc_ticks();
 	if (v->limit)
 		c->flags |= LC_C_WANT_WRITE;
-	if (v->bytes >= LC_FLUSH_BYTES || v->limit)
+	if (v->bytes >= LC_FLUSH_BYTES || v->limit) {
+		srv->turn_bytes += v->bytes;
+		if (srv->turn_bytes >= LC_TURN_BYTES)
+			c->flags |= LC_C_YIELD;
 		if (lc_send_flush(c) < 0)
 			goto broken;
+	}
 	return 1;
 broken:
 	lc_conn_kill(c, LC_RSN_PEER_RESET);
@@ -411,7 +415,7 @@ lc_conn_interest(struct lc_conn *c)
 	else if (!(c->flags & (LC_C_PAUSED | LC_C_EOF | LC_C_CLOSE_FLUSH)) &&
 		 (!c->stash || !c->proto)) /* while sniffing, the stash grows */
 		want = EPOLLIN;
-	if (c->out)
+	if (c->out || (c->flags & (LC_C_WANT_WRITE | LC_C_YIELD)) == (LC_C_WANT_WRITE | LC_C_YIELD))
 		want |= EPOLLOUT;
 	/* EPOLLERR is always reported; naming it keeps the registration when nothing else is wanted. */
 	lc_ev_set(&lc_conn_srv(c)->loop, &c->ev, want | EPOLLERR, 0);
@@ -505,7 +509,7 @@ settle(struct lc_conn *c)
 		lc_conn_kill(c, LC_RSN_PEER_RESET);
 		return -1;
 	}
-	if (c->flags & LC_C_WANT_WRITE && !c->out && c->proto)
+	if ((c->flags & (LC_C_WANT_WRITE | LC_C_YIELD)) == LC_C_WANT_WRITE && !c->out && c->proto)
 		return 1; /* the send made room */
 	if (closing(c))
 		return -1;
@@ -525,6 +529,8 @@ lc_conn_run(struct lc_conn *c)
 
 	LC_ASSERT(lc_loop_leading(&srv->loop));
 	srv->cur = c;
+	srv->turn_bytes = 0;
+	c->flags &= ~LC_C_YIELD;
 	do {
 		while ((r = round_of(c)) > 0)
 			;

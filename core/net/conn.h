@@ -24,7 +24,10 @@
 #define LC_C_DRAIN 0x400u /* drain(NOTICE) is to be called */
 #define LC_C_DRAIN_FINAL 0x800u
 #define LC_C_IN_STASH 0x1000u /* srv->in_p points into the stash */
+#define LC_C_YIELD 0x2000u    /* has sent LC_TURN_BYTES in this turn: others are next */
 
+#define LC_TURN_BYTES \
+	(4u << 20) /* one connection may not keep the loop from the others by taking what it is sent fast */
 #define LC_LINGER_MS 2000u
 #define LC_LINGER_BYTES (1u << 20)
 #define LC_SNIFF_MS 10000u
@@ -36,10 +39,13 @@
 struct lc_backlog {
 	uint32_t i, n;
 	uint64_t bytes;
+	uint64_t has_files;
 	struct lc_backlog_piece {
-		struct iovec v;
+		struct iovec v; /* of a file: its length alone */
 		void (*rel)(void *);
 		void *arg;
+		int32_t fd, pad; /* -1: memory */
+		uint64_t off;
 	} piece[];
 };
 

@@ -51,7 +51,8 @@ struct lc_srv {
 	const uint8_t *in_p; /* input of `cur` not yet consumed */
 	size_t in_n;
 	uint8_t *buf;
-	uint32_t nested; /* inside a call that waits (wait_leading, stepping) */
+	uint64_t turn_bytes; /* sent to `cur` in this turn, in large pieces */
+	uint32_t nested;     /* inside a call that waits (wait_leading, stepping) */
 	const struct lc_worker *wk;
 	void *w;
 	const char *pool;

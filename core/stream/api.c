@@ -156,8 +156,13 @@ push_slice(struct lc_stream *s, const struct lc_slice *sl)
 {
 	struct lc_onode *t = s->out_tail, *o = NULL;
 
-	if (sl->n > LC_SLICE_MAX)
+	if (sl->fd >= 0) {
+		/* It may still be sent when the stream is gone, so somebody must hold it; and copies are of memory. */
+		if (!sl->release || (sl->flags & LC_SL_COPY) || sl->off > INT64_MAX || sl->n > INT64_MAX - sl->off)
+			return -EINVAL;
+	} else if ((sl->flags & LC_SL_COPY) && sl->n > LC_SLICE_MAX) {
 		return -EMSGSIZE;
+	}
 	if (sl->flags & LC_SL_COPY) {
 		if (t && t->cap >= t->s.n + sl->n) {
 			memcpy(t->data + t->s.n, sl->p, sl->n);
@@ -199,6 +204,8 @@ push_slice(struct lc_stream *s, const struct lc_slice *sl)
 		}
 		o->cap = 0;
 		o->s = *sl;
+		if (sl->fd >= 0)
+			s->out_free += lc_file_free(sl->n);
 	}
 	s->out_bytes += sl->n;
 	if (o) {
@@ -233,9 +240,7 @@ api_write(struct lc_stream *s, const struct lc_slice *v, uint32_t n, uint32_t wf
 		return r;
 	}
 	for (uint32_t k = 0; k < n; k++) {
-		if (v[k].fd >= 0)
-			r = -ENOTSUP;
-		else if (v[k].n == 0)
+		if (v[k].n == 0)
 			drop_slices(&v[k], 1);
 		else
 			r = push_slice(s, &v[k]);
@@ -247,7 +252,7 @@ api_write(struct lc_stream *s, const struct lc_slice *v, uint32_t n, uint32_t wf
 	}
 	if (wflags & LC_W_FIN)
 		s->out_fin = 1;
-	else if (s->out_bytes >= LC_OUT_HIGH) {
+	else if (s->out_bytes - s->out_free >= LC_OUT_HIGH) {
 		s->full = 1;
 		r = 1;
 	}

@@ -28,7 +28,7 @@ lc_outv_commit(struct lc_outv *v, size_t n)
 	v->bytes += n;
 	if (v->n) {
 		struct iovec *last = &v->iov[v->n - 1];
-		if ((uint8_t *)last->iov_base + last->iov_len == p && !v->rel[v->n - 1].fn) {
+		if (!v->rel[v->n - 1].fn && (uint8_t *)last->iov_base + last->iov_len == p) {
 			last->iov_len += n;
 			return;
 		}
@@ -64,6 +64,19 @@ lc_outv_ref(struct lc_outv *v, const void *p, size_t n, void (*rel)(void *), voi
 	return 0;
 }
 
+int
+lc_outv_file(struct lc_outv *v, int fd, uint64_t off, size_t n, void (*rel)(void *), void *arg)
+{
+	if (v->nfiles == LC_OUTV_FILES) {
+		v->limit = 1;
+		return -ENOSPC;
+	}
+	int r = lc_outv_ref(v, NULL, n, rel, arg);
+	if (r == 0)
+		v->file[v->nfiles++] = (struct lc_outv_file){.at = v->n - 1, .fd = fd, .off = off};
+	return r;
+}
+
 uint64_t
 lc_outv_room(const struct lc_outv *v)
 {
@@ -80,6 +93,6 @@ lc_outv_release(struct lc_outv *v)
 	for (uint32_t k = 0; k < v->n; k++)
 		if (v->rel[k].fn)
 			v->rel[k].fn(v->rel[k].arg);
-	v->n = v->buf_n = v->limit = 0;
+	v->n = v->buf_n = v->limit = v->nfiles = 0;
 	v->bytes = v->first_tick = 0;
 }

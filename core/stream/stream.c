@@ -56,7 +56,7 @@ out_clear(struct lc_stream *s)
 			free(o);
 	}
 	s->out_tail = NULL;
-	s->out_bytes = 0;
+	s->out_bytes = s->out_free = 0;
 }
 
 static void
@@ -359,16 +359,79 @@ free_node(void *o)
 	free(o);
 }
 
+/* A file of which a part is on its way while the rest waits in the queue.  All of it on the leading thread. */
+struct shared_file {
+	uint32_t refs, pad;
+	void (*release)(void *);
+	void *arg;
+};
+
+static void
+file_unref(void *arg)
+{
+	struct shared_file *f = arg;
+
+	if (--f->refs)
+		return;
+	f->release(f->arg);
+	free(f);
+}
+
+/* Up to n bytes of the file in a node.  Bytes taken, 0: no room; -ENOMEM. */
+static int64_t
+take_file(struct lc_stream *s, struct lc_outv *v, struct lc_onode *o, uint64_t n)
+{
+	if (n > LC_OUTV_FILE)
+		n = LC_OUTV_FILE;
+	if (n < o->s.n) {
+		struct shared_file *f = o->s.arg;
+		if (o->s.release != file_unref) {
+			f = malloc(sizeof(*f));
+			if (!f)
+				return -ENOMEM;
+			*f = (struct shared_file){.refs = 1, .release = o->s.release, .arg = o->s.arg};
+			o->s.release = file_unref;
+			o->s.arg = f;
+		}
+		if (lc_outv_file(v, o->s.fd, o->s.off, n, file_unref, f) < 0)
+			return 0;
+		f->refs++;
+		s->out_free -= lc_file_free(o->s.n) - lc_file_free(o->s.n - n);
+		o->s.off += n;
+		o->s.n -= n;
+		return (int64_t)n;
+	}
+	if (lc_outv_file(v, o->s.fd, o->s.off, n, o->s.release, o->s.arg) < 0)
+		return 0;
+	s->out_free -= lc_file_free(n);
+	s->out_head = o->next;
+	if (!s->out_head)
+		s->out_tail = NULL;
+	if (o->heap)
+		free(o);
+	return (int64_t)n;
+}
+
 int64_t
 lc_stream_out_take(struct lc_stream *s, struct lc_outv *v, uint64_t max)
 {
 	uint64_t done = 0;
+	int failed = 0;
 
 	lc__lock(s);
 	while (s->out_head && done < max) {
 		struct lc_onode *o = s->out_head;
 		uint64_t n = o->s.n < max - done ? o->s.n : max - done;
 		int whole = n == o->s.n;
+		if (o->s.fd >= 0) {
+			int64_t k = take_file(s, v, o, n);
+			if (k <= 0) {
+				failed = k < 0;
+				break;
+			}
+			done += (uint64_t)k;
+			continue;
+		}
 		/* What nobody releases (arena, static memory) may end with the stream, before it is sent: copied. */
 		if (n <= LC_COPY_MAX || !whole || (!o->heap && !o->s.release)) {
 			uint64_t room = lc_outv_room(v);
@@ -413,7 +476,7 @@ lc_stream_out_take(struct lc_stream *s, struct lc_outv *v, uint64_t max)
 	s->out_bytes -= done;
 	s->sent += done;
 	int writable = 0;
-	if (s->full && s->out_bytes <= LC_OUT_LOW) {
+	if (s->full && s->out_bytes - s->out_free <= LC_OUT_LOW) {
 		s->full = 0;
 		writable = 1;
 		if (s->waiting)
@@ -423,5 +486,5 @@ lc_stream_out_take(struct lc_stream *s, struct lc_outv *v, uint64_t max)
 	lc__unlock(s);
 	if (writable && !shared && s->worker_ref)
 		lc_stream_note(s, LC_SE_WRITABLE);
-	return (int64_t)done;
+	return failed && !done ? -ENOMEM : (int64_t)done;
 }

@@ -9,7 +9,8 @@
  * Nobody calls back: a call sets bits in `ev` and puts the stream into its chain's ready list; the net layer
  * delivers them between module calls.  From another thread the bits go to `xev` and the stream is posted.
  *
- * Bounds: in queue LC_IN_HIGH + what one read brings; out queue LC_OUT_HIGH + one write; arena LC_ARENA_MAX.
+ * Bounds: in queue LC_IN_HIGH + what one read brings; out queue LC_OUT_HIGH + one write; arena LC_ARENA_MAX.  A file in
+ * the out queue counts for LC_FILE_COST, however long it is.
  */
 #ifndef LC_CORE_STREAM_STREAM_H
 #define LC_CORE_STREAM_STREAM_H
@@ -24,7 +25,8 @@
 #define LC_OUT_HIGH (128u << 10)
 #define LC_OUT_LOW (64u << 10)
 #define LC_ARENA_MAX (1u << 20)
-#define LC_SLICE_MAX (1u << 30) /* one piece of output */
+#define LC_SLICE_MAX (1u << 30) /* one piece of output that is to be copied */
+#define LC_FILE_COST (4u << 10) /* what a file counts in the out queue: its bytes are in no memory of ours */
 #define LC_COPY_MAX (4u << 10)  /* a piece up to this is copied into the send buffer, not referenced */
 
 /* What is to be delivered (lc_stream.ev). */
@@ -92,6 +94,7 @@ struct lc_stream {
 	uint64_t in_bytes, in_consumed;
 	struct lc_onode *out_head, *out_tail;
 	uint64_t out_bytes;
+	uint64_t out_free;      /* those of out_bytes that do not count for LC_OUT_HIGH: files beyond their cost */
 	struct lc_hnode *heads; /* 1xx, in order */
 	struct lc_head head;    /* the final one */
 	const struct lc_field *out_trailers;
@@ -103,6 +106,13 @@ struct lc_stream {
 	uint8_t *ap, *aend; /* free part of the current chunk */
 	uint8_t first[] __attribute__((aligned(16)));
 };
+
+/* Bytes of a file's n that do not count for the marks. */
+static inline uint64_t
+lc_file_free(uint64_t n)
+{
+	return n > LC_FILE_COST ? n - LC_FILE_COST : 0;
+}
 
 #define LC_READY_HERE 2          /* inready: being delivered, in no list */
 #define LC_HEAD_TOLD 0x80000000u /* head.flags: the protocol has it */

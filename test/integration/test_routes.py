@@ -185,6 +185,7 @@ def test_the_client_goes_away(server: Server) -> None:
         until(lambda: held(server) == 0, f"the handler's end of {path}")
 
 
+@pytest.mark.normal  # about memory
 def test_memory_stays_with_a_slow_reader(server: Server) -> None:
     (pid,) = server.workers()
     server.get("/")

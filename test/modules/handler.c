@@ -7,21 +7,23 @@
  *	fail     request() returns an error
  *	echo     the request body, as it comes
  *	stream   `size` bytes of a pattern, written as room allows
- *	flush    ten pieces with LC_W_FLUSH at once; says whether anything was called meanwhile
- *	wait     what wait() says
- *	post     answers from a posted call, outside of any callback about the stream
- *	hold     no answer, ever, until the client is gone
- *	count    how many streams were taken, aborted and are still held by all routes of this process
+ *	file     `size` bytes of the file `path`, from byte 1 on; with a query the end is said only later, so that it
+ *has no length flush    ten pieces with LC_W_FLUSH at once; says whether anything was called meanwhile wait     what
+ *wait() says post     answers from a posted call, outside of any callback about the stream hold     no answer, ever,
+ *until the client is gone count    how many streams were taken, aborted and are still held by all routes of this
+ *process
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <licorne/handler.h>
 #include <licorne/module.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct conf {
-	const char *mode, *boot_error;
+	const char *mode, *boot_error, *path;
 	uint64_t size;
 };
 
@@ -31,15 +33,15 @@ struct route {
 	struct lc_wctx *ctx;
 };
 
-struct job { /* in the stream's arena */
-	struct lc_stream *s;
+struct job {                 /* in the stream's arena; what was posted outlives the stream */
+	struct lc_stream *s; /* NULL: the client is gone */
 	uint64_t left, at;
-	int echo;
+	int echo, posted;
 };
 
 static const struct lc_worker_api *api;
 static const struct lc_stream_api *st;
-static uint64_t taken, aborted, held;
+static uint64_t taken, aborted, held, files;
 static int inside; /* a callback is on the stack */
 
 static void
@@ -155,7 +157,7 @@ h_writable(void *h, struct lc_stream *s)
 	enter();
 	if (j && j->echo)
 		put_echo(j);
-	else if (j)
+	else if (j && !j->posted)
 		put_pattern(j);
 	leave();
 }
@@ -175,8 +177,11 @@ static void
 h_abort(void *h, struct lc_stream *s, uint32_t reason)
 {
 	struct route *r = h;
+	struct job *j = st->user(s);
 
 	enter();
+	if (j && j->posted)
+		j->s = NULL;
 	aborted++;
 	api->log(r->ctx, LC_LOG_INFO, "t_handler: abort with reason %u", reason);
 	let_go(s);
@@ -184,9 +189,59 @@ h_abort(void *h, struct lc_stream *s, uint32_t reason)
 }
 
 static void
-posted(void *arg)
+file_release(void *arg)
 {
-	say(arg, 200, "posted\n");
+	files--;
+	close((int)(intptr_t)arg);
+}
+
+static void
+post(struct route *r, struct lc_stream *s, void (*fn)(void *))
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	*j = (struct job){.s = s, .posted = 1};
+	st->set_user(s, j);
+	api->post(r->ctx, fn, j);
+}
+
+static void
+posted_end(void *arg)
+{
+	struct job *j = arg;
+
+	if (j->s) {
+		st->finish(j->s, NULL, 0);
+		let_go(j->s);
+	}
+	free(j);
+}
+
+static void
+posted_answer(void *arg)
+{
+	struct job *j = arg;
+
+	if (j->s)
+		say(j->s, 200, "posted\n");
+	free(j);
+}
+
+static void
+put_file(struct route *r, struct lc_stream *s, int later)
+{
+	const struct conf *c = r->conf;
+	struct lc_head head = {.size = sizeof(head), .status = 200, .length = later ? -1 : (int64_t)c->size};
+	int fd = open(c->path, O_RDONLY | O_CLOEXEC);
+	struct lc_slice sl = {.n = c->size, .off = 1, .fd = fd, .release = file_release, .arg = (void *)(intptr_t)fd};
+
+	files++;
+	st->respond(s, &head);
+	st->write(s, &sl, 1, later ? 0 : LC_W_FIN);
+	if (later)
+		post(r, s, posted_end);
+	else
+		let_go(s);
 }
 
 static int
@@ -215,6 +270,8 @@ h_request(void *h, struct lc_stream *s, const struct lc_match *m)
 			put_echo(j);
 		else
 			put_pattern(j);
+	} else if (!strcmp(mode, "file")) {
+		put_file(r, s, st->req(s)->query.p != NULL);
 	} else if (!strcmp(mode, "flush")) {
 		static const struct lc_head head = {.size = sizeof(head), .status = 200, .length = -1};
 		st->respond(s, &head);
@@ -230,12 +287,13 @@ h_request(void *h, struct lc_stream *s, const struct lc_match *m)
 			 st->wait(s, LC_EV_WRITE, 0) == -EDEADLK);
 		say(s, 200, text);
 	} else if (!strcmp(mode, "post")) {
-		api->post(r->ctx, posted, s);
+		post(r, s, posted_answer);
 	} else if (!strcmp(mode, "hold")) {
 		api->log(r->ctx, LC_LOG_INFO, "t_handler: holds a stream");
 	} else if (!strcmp(mode, "count")) {
-		snprintf(text, sizeof(text), "taken %llu aborted %llu held %llu\n", (unsigned long long)taken - 1,
-			 (unsigned long long)aborted, (unsigned long long)held - 1);
+		snprintf(text, sizeof(text), "taken %llu aborted %llu held %llu files %llu\n",
+			 (unsigned long long)taken - 1, (unsigned long long)aborted, (unsigned long long)held - 1,
+			 (unsigned long long)files);
 		say(s, 200, text);
 	} else {
 		snprintf(text, sizeof(text), "%u %.*s [%.*s] [%.*s]\n", r->route->index, (int)r->route->prefix.n,
@@ -260,6 +318,7 @@ static const struct lc_iface ifaces[] = {{LC_KIND_HANDLER, LC_HANDLER_VERSION, &
 static const struct lc_directive rows[] = {
     LC_STRING(struct conf, mode, "mode", LC_C_ROUTE, 0, "hello", "What becomes of requests.", "See the source."),
     LC_STRING(struct conf, boot_error, "boot_error", LC_C_ROUTE, 0, NULL, "open() fails.", "Its text."),
+    LC_PATH(struct conf, path, "path", LC_C_ROUTE, 0, NULL, "A file.", "Of mode `file`."),
     LC_SIZE(struct conf, size, "size", LC_C_ROUTE, "0", NULL, "Bytes of a response.", "Of mode `stream`."),
 };
 static const struct lc_module module = {

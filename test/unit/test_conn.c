@@ -5,6 +5,9 @@
  * A request is a line "WORD [N]\n" followed by N bytes of body.  The worker echoes, answers much, or reads a body that
  * is not there yet.  Each test runs three ways: inline; with the lead handed to a second thread whenever a call must
  * wait; and stepping the own connection.  The bytes on the wire must be the same.
+ *
+ * "file:SIZE:LENGTH" is answered with LENGTH bytes of a file that has SIZE of them; sendfile() and pread() are ours, so
+ * that they can fail.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,10 +17,14 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "log/log.h"
@@ -215,9 +222,90 @@ static const struct lc_proto lines_proto = {
     .timeout = p_timeout,
 };
 
+/* ---- files that may fail ---- */
+
+/* What sendfile() does. */
+#define SF_REAL 0
+#define SF_SHORT 1   /* little at a time, interrupted now and then */
+#define SF_NEVER 2   /* EINVAL: the file has none */
+#define SF_FAILS 3   /* EIO */
+#define SF_ENDLESS 4 /* says that it sent all, sends nothing */
+static int sf_mode, pread_fails, sf_calls;
+static uint64_t sf_bytes;
+static int files_open, files_released;
+
+ssize_t test_sendfile(int, int, off_t *, size_t);
+ssize_t test_pread(int, void *, size_t, off_t);
+
+ssize_t
+test_sendfile(int out, int in, off_t *off, size_t n)
+{
+	sf_calls++;
+	assert_true(n <= LC_OUTV_FILE);
+	switch (sf_mode) {
+	case SF_SHORT:
+		if (sf_calls % 3 == 1) {
+			errno = EINTR;
+			return -1;
+		}
+		n = n < 1777 ? n : 1777;
+		break;
+	case SF_NEVER:
+		errno = EINVAL;
+		return -1;
+	case SF_FAILS:
+		errno = EIO;
+		return -1;
+	case SF_ENDLESS:
+		sf_bytes += n;
+		return (ssize_t)n;
+	default:
+		break;
+	}
+	ssize_t r = syscall(SYS_sendfile, out, in, off, n);
+	sf_bytes += r > 0 ? (uint64_t)r : 0;
+	return r;
+}
+
+ssize_t
+test_pread(int fd, void *p, size_t n, off_t off)
+{
+	if (pread_fails) {
+		errno = EIO;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, p, n < 5000 ? n : 5000, off);
+}
+
+static void
+file_release(void *arg)
+{
+	close((int)(intptr_t)arg);
+	files_open--;
+	files_released++;
+}
+
+static struct lc_slice
+file_slice(uint64_t size, uint64_t off, uint64_t n)
+{
+	int fd = memfd_create("a file", MFD_CLOEXEC);
+	uint8_t page[4000];
+
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	for (uint64_t at = 0; size <= 10000000 && at < size; at += sizeof(page)) { /* others stay sparse */
+		for (size_t k = 0; k < sizeof(page); k++)
+			page[k] = (uint8_t)((at + k) % 251);
+		uint64_t w = size - at < sizeof(page) ? size - at : sizeof(page);
+		assert_int_equal(pwrite(fd, page, w, (off_t)at), (ssize_t)w);
+	}
+	files_open++;
+	return (struct lc_slice){.n = n, .off = off, .fd = fd, .release = file_release, .arg = (void *)(intptr_t)fd};
+}
+
 /* ---- the worker ---- */
 
 static struct lc_srv *S;
+static uint64_t sf_bytes_at_one; /* sent of files when "one" was asked for */
 static int requests, aborts, waits;
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cv = PTHREAD_COND_INITIALIZER;
@@ -273,7 +361,17 @@ w_request(void *w, struct lc_stream *s)
 		struct lc_slice sl = {.p = (uint8_t *)buf, .n = (uint64_t)len, .fd = -1, .flags = LC_SL_COPY};
 		a->respond(s, &ok);
 		a->write(s, &sl, 1, LC_W_FIN);
+	} else if (!strncmp(r->method.p, "file:", 5)) {
+		char *end;
+		uint64_t size = strtoull(r->method.p + 5, &end, 10), len = strtoull(end + 1, NULL, 10);
+		struct lc_slice sl[3] = {{.p = (const uint8_t *)"<", .n = 1, .fd = -1},
+					 file_slice(size, 7, len),
+					 {.p = (const uint8_t *)">", .n = 1, .fd = -1}};
+		a->respond(s, &ok);
+		a->write(s, sl, 3, LC_W_FIN);
 	} else {
+		if (!strncmp(r->method.p, "one", 3))
+			sf_bytes_at_one = sf_bytes;
 		struct lc_slice sl = {.p = (const uint8_t *)r->method.p, .n = r->method.n, .fd = -1};
 		a->respond(s, &ok);
 		a->write(s, &sl, 1, LC_W_FIN);
@@ -357,6 +455,8 @@ client_run(void *arg)
 	c->got = malloc(cap);
 	if (!c->stop_after)
 		shutdown(c->fd, SHUT_WR);
+	if (c->stop_after) /* no more than that even if the server writes on while we read */
+		cap = c->stop_after;
 	while ((n = read(c->fd, c->got + c->got_n, cap - c->got_n)) > 0) {
 		c->got_n += (size_t)n;
 		if (c->stop_after && c->got_n >= c->stop_after)
@@ -392,6 +492,8 @@ serve(struct client *c, int threads)
 				.leader_wanted = threads ? w_leader_wanted : NULL};
 	S = calloc(1, sizeof(*S));
 	requests = aborts = waits = vacant = quit = 0;
+	files_released = sf_calls = 0;
+	sf_bytes = 0;
 	assert_int_equal(lc_srv_init(S), 0);
 	S->wk = &wk;
 	S->max_conns = 10;
@@ -415,6 +517,7 @@ serve(struct client *c, int threads)
 	pthread_join(ct, NULL);
 	assert_int_equal(S->nconns, 0);
 	assert_int_equal(S->inflight, 0);
+	assert_int_equal(files_open, 0);
 	lc_srv_done(S);
 	free(S);
 }
@@ -478,6 +581,130 @@ gone(int threads)
 	free(c.got);
 }
 
+/* A file of 3 MB between two bytes, between two small answers: the bytes, and one release. */
+static void
+file_whole(int threads)
+{
+	struct client c = {.send = "a\nfile:3000007:3000000\nb\n", .send_n = 26, .stop_after = 3000007};
+
+	c.send_n = strlen(c.send);
+	serve(&c, threads);
+	assert_int_equal(requests, 3);
+	assert_int_equal(files_released, 1);
+	assert_int_equal(c.got_n, 2 + 3000003 + 2);
+	assert_memory_equal(c.got, "a\n<", 3);
+	for (size_t k = 0; k < 3000000; k++)
+		if ((uint8_t)c.got[3 + k] != (k + 7) % 251)
+			fail_msg("byte %zu is wrong", k);
+	assert_memory_equal(c.got + 3000003, ">\nb\n", 4);
+	free(c.got);
+}
+
+/* Two small ones and nothing else in a turn: a call for what stands before each, and one for each. */
+static void
+file_small(int threads)
+{
+	struct client c = {.send = "file:107:100\nfile:10:3\n"};
+
+	c.send_n = strlen(c.send);
+	serve(&c, threads);
+	assert_int_equal(files_released, 2);
+	assert_int_equal(c.got_n, 103 + 6);
+	assert_int_equal((uint8_t)c.got[1], 7);
+	assert_memory_equal(c.got + 101, ">\n<\7\10\11>\n", 8);
+	free(c.got);
+}
+
+/* It has become shorter: what there is arrives, then a reset, and no byte of what follows. */
+static void
+file_cut(int threads)
+{
+	struct client c = {.send = "file:100007:200000\nb\n"};
+
+	c.send_n = strlen(c.send);
+	serve(&c, threads);
+	assert_int_equal(files_released, 1);
+	assert_true(c.got_n <= 100001);
+	free(c.got);
+}
+
+static void
+file_client_gone(int threads)
+{
+	struct client c = {.send = "file:9000007:9000000\n", .stop_after = 100000};
+
+	c.send_n = strlen(c.send);
+	serve(&c, threads);
+	assert_int_equal(files_released, 1);
+	free(c.got);
+}
+
+static void
+test_files(void **state)
+{
+	(void)state;
+	for (sf_mode = SF_REAL; sf_mode <= SF_NEVER; sf_mode++) {
+		both_ways(file_whole);
+		both_ways(file_small);
+		both_ways(file_cut);
+		both_ways(file_client_gone);
+	}
+	sf_mode = SF_REAL;
+}
+
+static void
+test_files_fail(void **state)
+{
+	(void)state;
+	sf_mode = SF_FAILS;
+	both_ways(file_cut);
+	sf_mode = SF_NEVER;
+	pread_fails = 1;
+	both_ways(file_cut);
+	sf_mode = SF_REAL;
+	pread_fails = 0;
+}
+
+/* A client that takes a large file as fast as it is sent does not keep others waiting. */
+static void
+test_fairness(void **state)
+{
+	static struct lc_worker wk = {
+	    .size = sizeof(wk), .name = "test", .request = w_request, .batch_end = w_batch_end};
+	static struct lc_lproto lp = {.proto = &lines_proto};
+	static const char *const send[2] = {"file:9999999999:9999999900\n", "one\n"};
+	struct lc_lsn lsn = {.nprotos = 1, .protos = &lp, .ev = {.fd = -1}};
+	struct sockaddr sa = {.sa_family = AF_UNIX};
+	int sv[2][2];
+	char got[16];
+
+	(void)state;
+	S = calloc(1, sizeof(*S));
+	assert_int_equal(lc_srv_init(S), 0);
+	S->wk = &wk;
+	S->max_conns = 10;
+	S->processes = 1;
+	lsn.srv = S;
+	sf_mode = SF_ENDLESS;
+	sf_bytes = sf_bytes_at_one = 0;
+	for (int k = 0; k < 2; k++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv[k]), 0);
+		lc_conn_new(&lsn, sv[k][1], &sa, sizeof(sa));
+		assert_int_equal(write(sv[k][0], send[k], strlen(send[k])), (ssize_t)strlen(send[k]));
+		shutdown(sv[k][0], SHUT_WR);
+	}
+	assert_int_equal(lc_loop_lead(&S->loop), 0);
+	assert_int_equal(sf_bytes, 9999999900);
+	assert_true(sf_bytes_at_one > 0 && sf_bytes_at_one <= 2 * LC_TURN_BYTES);
+	assert_int_equal(read(sv[1][0], got, sizeof(got)), 4);
+	assert_int_equal(files_open, 0);
+	for (int k = 0; k < 2; k++)
+		close(sv[k][0]);
+	lc_srv_done(S);
+	free(S);
+	sf_mode = SF_REAL;
+}
+
 static void
 test_pipelined(void **state)
 {
@@ -507,10 +734,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_pipelined),
-	    cmocka_unit_test(test_big),
-	    cmocka_unit_test(test_upload),
-	    cmocka_unit_test(test_gone),
+	    cmocka_unit_test(test_pipelined), cmocka_unit_test(test_big),   cmocka_unit_test(test_upload),
+	    cmocka_unit_test(test_gone),      cmocka_unit_test(test_files), cmocka_unit_test(test_files_fail),
+	    cmocka_unit_test(test_fairness),
 	};
+	signal(SIGPIPE, SIG_IGN); /* as a worker process does: sendfile() knows no MSG_NOSIGNAL */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

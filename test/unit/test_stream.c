@@ -308,12 +308,142 @@ test_other_thread(void **state)
 	lc_streams_done(&P);
 }
 
+static struct lc_slice
+a_file(uint64_t off, uint64_t n)
+{
+	return (struct lc_slice){.n = n, .off = off, .fd = 77, .release = rel};
+}
+
+/* Take up to max; what came of files has to be [*at, ...) of descriptor 77. */
+static int64_t
+take(struct lc_stream *s, uint64_t max, uint64_t *at)
+{
+	int64_t n = lc_stream_out_take(s, &V, max);
+
+	for (uint32_t f = 0; f < V.nfiles; f++) {
+		const struct lc_outv_file *p = &V.file[f];
+		assert_null(V.iov[p->at].iov_base);
+		assert_int_equal(p->fd, 77);
+		assert_int_equal(p->off, *at);
+		assert_true(V.iov[p->at].iov_len <= LC_OUTV_FILE);
+		*at += V.iov[p->at].iov_len;
+	}
+	return n;
+}
+
+static void
+test_file_out(void **state)
+{
+	const struct lc_stream_api *a = &lc_stream_table;
+	static const struct lc_head h = {.size = sizeof(h), .status = 200};
+	struct lc_stream *s = begin();
+	struct lc_slice sl, none = {.p = (const uint8_t *)"x", .n = 1, .fd = -1};
+	uint64_t at = 1000, ten_g = UINT64_C(10000000000), total = 0;
+	int fin;
+
+	(void)state;
+	a->respond(s, &h);
+	/* what is no file slice is released and refused */
+	sl = a_file(0, 5);
+	sl.release = NULL;
+	assert_int_equal(a->write(s, &sl, 1, 0), -EINVAL);
+	sl = a_file(0, 5);
+	sl.flags = LC_SL_COPY;
+	assert_int_equal(a->write(s, &sl, 1, 0), -EINVAL);
+	sl = a_file(INT64_MAX, 1);
+	assert_int_equal(a->write(s, &sl, 1, 0), -EINVAL);
+	sl = a_file(5, INT64_MAX);
+	assert_int_equal(a->write(s, &sl, 1, 0), -EINVAL);
+	assert_int_equal(released, 3);
+	sl = a_file(0, 0);
+	assert_int_equal(a->write(s, &sl, 1, 0), 0);
+	assert_int_equal(released, 4);
+	assert_int_equal(lc_stream_out_avail(s, &fin), 0);
+	/* ten gigabytes do not fill the queue */
+	sl = a_file(1000, ten_g);
+	assert_int_equal(a->write(s, &sl, 1, 0), 0);
+	assert_int_equal(a->write(s, &none, 1, LC_W_FIN), 0);
+	assert_int_equal(lc_stream_out_avail(s, &fin), ten_g + 1);
+	/* an odd number first: the part that is out and the rest hold the file together */
+	assert_int_equal(take(s, 12345, &at), 12345);
+	assert_int_equal(released, 4);
+	total = 12345;
+	lc_outv_release(&V);
+	while (total < ten_g) {
+		int64_t n = take(s, ten_g - total, &at);
+		assert_true(n > 0);
+		total += (uint64_t)n;
+		assert_int_equal(released, 4);
+		lc_outv_release(&V);
+	}
+	assert_int_equal(at, 1000 + ten_g);
+	assert_int_equal(released, 5);
+	assert_int_equal(lc_stream_out_avail(s, &fin), 1);
+	assert_int_equal(lc_stream_out_take(s, &V, 100), 1);
+	assert_int_equal(V.bytes, 1);
+	lc_outv_release(&V);
+	assert_int_equal(s->out_free, 0);
+	end(s);
+}
+
+/* Many files fill the queue, by their cost; they are let go of once, wherever they are when it ends. */
+static void
+test_files_bound(void **state)
+{
+	const struct lc_stream_api *a = &lc_stream_table;
+	static const struct lc_head h = {.size = sizeof(h), .status = 200};
+	struct lc_stream *s = begin();
+	uint64_t at = 0;
+	int n = 0, r;
+
+	(void)state;
+	a->respond(s, &h);
+	do {
+		struct lc_slice sl = a_file(0, 5000000);
+		r = a->write(s, &sl, 1, 0);
+		n++;
+	} while (r == 0);
+	assert_int_equal(r, 1);
+	assert_int_equal(n, LC_OUT_HIGH / LC_FILE_COST);
+	/* of the first one a part is out when the stream is cut off */
+	assert_int_equal(take(s, 1000, &at), 1000);
+	lc_stream_abort(s, LC_RSN_PEER_RESET);
+	assert_int_equal(released, n - 1);
+	lc_outv_release(&V);
+	assert_int_equal(released, n);
+	struct lc_slice sl = a_file(0, 1);
+	assert_int_equal(a->write(s, &sl, 1, 0), -EPIPE);
+	assert_int_equal(released, n + 1);
+	end(s);
+	/* room comes when they were taken, and a vector has a limit of files */
+	s = begin();
+	a->respond(s, &h);
+	for (n = 0, r = 0; r == 0; n++) {
+		sl = a_file(0, 5000);
+		r = a->write(s, &sl, 1, 0);
+	}
+	assert_int_equal(s->full, 1);
+	for (int left = n; left > 0; left -= (int)LC_OUTV_FILES) {
+		int k = left < (int)LC_OUTV_FILES ? left : (int)LC_OUTV_FILES;
+		assert_int_equal(lc_stream_out_take(s, &V, UINT64_MAX), k * 5000);
+		assert_int_equal(V.nfiles, k);
+		assert_int_equal(V.limit, left > k);
+		lc_outv_release(&V);
+	}
+	assert_int_equal(s->full, 0);
+	assert_true(s->ev & LC_SE_WRITABLE);
+	assert_int_equal(s->out_free, 0);
+	assert_int_equal(released, n);
+	end(s);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_body_in), cmocka_unit_test(test_body_out), cmocka_unit_test(test_out_bound),
-	    cmocka_unit_test(test_abort),   cmocka_unit_test(test_arena),    cmocka_unit_test(test_other_thread),
+	    cmocka_unit_test(test_body_in),  cmocka_unit_test(test_body_out),    cmocka_unit_test(test_out_bound),
+	    cmocka_unit_test(test_abort),    cmocka_unit_test(test_arena),       cmocka_unit_test(test_other_thread),
+	    cmocka_unit_test(test_file_out), cmocka_unit_test(test_files_bound),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,8 @@ struct lc_field {
 #define LC_SL_COPY 1u /* the callee copies the bytes before it returns; release is called at once */
 
 /*
- * A piece of outgoing data.  fd < 0: n bytes of memory at p; else n bytes of file fd from offset off.
+ * A piece of outgoing data.  fd < 0: n bytes of memory at p; else n bytes of file fd from offset off, which the callee
+ * neither moves the position of nor closes: release() does what there is to do, and has to be set.
  * Ownership: with `release` set, ownership passes to the callee in every case, errors included, and it calls
  * release(arg) exactly once, on any thread, possibly the loop's: release must not block or take the GIL.
  * With release NULL and no LC_SL_COPY the memory must stay valid until the stream ends (its arena, or static).

@@ -93,8 +93,10 @@ struct lc_stream_api {
 	/* A 1xx (any number of times) or the final head (once).  -EALREADY, -EPIPE. */
 	int (*respond)(struct lc_stream *, const struct lc_head *);
 	/* Queue body data.  0: taken, room left; 1: taken, queue full: wait(LC_EV_WRITE) before the next;
-	 * -EPIPE: the stream was aborted (slices are released all the same).  File slices: -ENOTSUP so far.  -EINVAL:
-	 * before respond(). */
+	 * -EPIPE: the stream was aborted (slices are released all the same).  -EINVAL: before respond(), or a file
+	 * slice without release().  A file is read when it is its turn, by sendfile() where the transport allows it;
+	 * what it has not got any more by then ends the connection, and the log says so.  It hardly counts for "queue
+	 * full". */
 	int (*write)(struct lc_stream *, const struct lc_slice *, uint32_t n, uint32_t wflags);
 	/* End of the response, with trailers (arena or static memory) where n > 0. */
 	int (*finish)(struct lc_stream *, const struct lc_field *trailers, uint32_t n);
