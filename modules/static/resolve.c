@@ -197,12 +197,15 @@ st_root_open(struct st_root *ret, const char *path, uint32_t links)
 	if (r.fd < 0)
 		return -errno;
 	fd = kernel_open(&r, "", O_PATH);
-	if (fd >= 0)
+	if (fd >= 0) {
 		close(fd);
-	else
-		/* ENOSYS from the kernel or a filter; EPERM from older filters; E2BIG, EINVAL: not the call that we
-		 * know */
+	} else if (fd == -ENOSYS || fd == -EPERM || fd == -EINVAL || fd == -E2BIG) {
+		/* no such call: says the kernel, or a filter; or it is another than the one that we know */
 		r.walk = 1;
+	} else {
+		close(r.fd);
+		return fd;
+	}
 	*ret = r;
 	return 0;
 }

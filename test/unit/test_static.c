@@ -882,8 +882,17 @@ test_permission(void **state)
 	assert_int_equal(chmod(at("closed.txt"), 0), 0);
 	assert_int_equal(mkdir(at("closed"), 0), 0);
 	assert_int_equal(chmod(at("dir"), 0711), 0);
+	assert_int_equal(mkdir(at("../locked"), 0600), 0);
 	if (me == 0) /* who may read everything */
 		assert_int_equal(seteuid(65534), 0);
+	/* a root that cannot be entered is no root */
+	const struct lc_route route = {.size = sizeof(route), .prefix = {prefix, strlen(prefix)}};
+	char locked[PATH_MAX];
+	void *h = NULL;
+	snprintf(locked, sizeof(locked), "%s/locked", top);
+	c.root = locked;
+	assert_int_equal(st_inst_make(NULL, &api, &route, &c, &h), -EACCES);
+	c.root = root;
 	for (int walk = 0; walk < 2; walk++) {
 		c.fallback = walk ? "on" : "off";
 		in = inst(&c);
@@ -902,6 +911,7 @@ test_permission(void **state)
 	assert_int_equal(seteuid(me), 0);
 	assert_int_equal(chmod(at("dir"), 0755), 0);
 	assert_int_equal(rmdir(at("closed")), 0);
+	assert_int_equal(rmdir(at("../locked")), 0);
 	assert_int_equal(unlink(at("closed.txt")), 0);
 }
 
