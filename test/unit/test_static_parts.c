@@ -20,6 +20,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -676,6 +677,46 @@ test_walk_depth(void **state)
 	st_root_close(&r);
 }
 
+/* A directory that somebody exchanges for a link to the outside, over and over, while it is being walked through. */
+static void
+test_races(void **state)
+{
+	struct st_root r;
+
+	assert_int_equal(mkdir(at("root/swap"), 0755), 0);
+	put_file("root/swap/secret", "inside");
+	assert_int_equal(symlink("../out", at("root/swap-link")), 0);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			(void)renameat2(AT_FDCWD, at("root/swap"), AT_FDCWD, at("root/swap-link"), RENAME_EXCHANGE);
+	}
+	assert_int_equal(st_root_open(&r, at("root"), ST_LINKS_FOLLOW), 0);
+	for (int walk = 0; walk < 2; walk++) {
+		int inside = 0, outside = 0;
+		r.walk = (uint8_t)walk;
+		/* until the race has been lost and won often enough by who follows links */
+		for (int k = 0; k < 2000 || inside < 200 || outside < 200; k++) {
+			const char *got;
+			r.links = ST_LINKS_FOLLOW;
+			got = outcome(&r, "swap/secret", O_RDONLY);
+			inside += strcmp(got, "inside") == 0;
+			outside += strcmp(got, "outside") == 0;
+			for (r.links = ST_LINKS_BENEATH; r.links < ST_LINKS_FOLLOW; r.links++) {
+				got = outcome(&r, "swap/secret", O_RDONLY);
+				if (strcmp(got, "inside") != 0 && strcmp(got, "EXDEV") != 0 &&
+				    strcmp(got, "ELOOP") != 0 && strcmp(got, "EAGAIN") != 0)
+					fail_msg("links %u, walk %d: %s", r.links, walk, got);
+			}
+		}
+	}
+	st_root_close(&r);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 /* A system without the call, and a filter that knows it not. */
 static void
 test_no_openat2(void **state)
@@ -715,7 +756,7 @@ main(void)
 	    cmocka_unit_test(test_dates),      cmocka_unit_test(test_tags),       cmocka_unit_test(test_ranges),
 	    cmocka_unit_test(test_codings),    cmocka_unit_test(test_conditions), cmocka_unit_test(test_if_range),
 	    cmocka_unit_test(test_types),      cmocka_unit_test(test_expires),    cmocka_unit_test(test_paths),
-	    cmocka_unit_test(test_walk_depth), cmocka_unit_test(test_no_openat2),
+	    cmocka_unit_test(test_walk_depth), cmocka_unit_test(test_races),      cmocka_unit_test(test_no_openat2),
 	};
 	return cmocka_run_group_tests_name("static_parts", tests, make_tree, remove_tree);
 }
