@@ -292,12 +292,14 @@ ops_lack(const struct lc_iface *f)
 	const struct lc_worker *w = f->ops;
 	const struct lc_handler *h = f->ops;
 
+	/* a protocol that opens no streams has none of these */
+	int streams = f->kind == LC_KIND_PROTOCOL && (p->head || p->out_ready || p->reset || p->detach);
 	if (f->kind == LC_KIND_PROTOCOL)
 		return !p->name        ? "name"
 		       : !p->open      ? "open"
-		       : !p->close     ? "close"
 		       : !p->recv      ? "recv"
 		       : !p->pull      ? "pull"
+		       : !streams      ? NULL
 		       : !p->head      ? "head"
 		       : !p->out_ready ? "out_ready"
 		       : !p->reset     ? "reset"
