@@ -504,6 +504,28 @@ worker(struct lc__load *ld, struct lc__blk *parent, const struct lc__stmt *st)
 	fill(ld, b, st->child);
 }
 
+/* Would it never fit?  What was expected of it, or NULL. */
+static const char *
+prefix_wrong(const char *p)
+{
+	if (*p != '/')
+		return "to start with \"/\"";
+	for (; *p; p++) {
+		if (*p == '?')
+			return "without \"?\": a query is not looked at";
+		if (*p == '%' && strspn(p + 1, "0123456789abcdefABCDEF") >= 2)
+			return "decoded: paths are compared after \"%XX\" was";
+		if (*p != '/')
+			continue;
+		if (p[1] == '/')
+			return "without \"//\": paths are compared after slashes were merged";
+		size_t dots = strspn(p + 1, ".");
+		if ((dots == 1 || dots == 2) && p[1 + dots] == '/')
+			return "without \".\" and \"..\": paths are compared after they were resolved";
+	}
+	return NULL;
+}
+
 static void
 route(struct lc__load *ld, struct lc__blk *parent, const struct lc__stmt *st)
 {
@@ -511,13 +533,13 @@ route(struct lc__load *ld, struct lc__blk *parent, const struct lc__stmt *st)
 
 	if (!b)
 		return;
-	if (!head_is(ld, st, 2, LC__ARGS_MAX)) {
+	if (!head_is(ld, st, 2, 2)) {
 		b->bad = 1;
 	} else if (!st->bad) {
-		if (*b->pub.name != '/')
-			lc_err_add(ld->err, st->file, st->line,
-				   "route: \"%s\" is no prefix, expected it to start with \"/\"",
-				   lc__shown(ld, b->pub.name));
+		const char *why = prefix_wrong(b->pub.name);
+		if (why)
+			lc_err_add(ld->err, st->file, st->line, "route: \"%s\" is no prefix, expected it %s",
+				   lc__shown(ld, b->pub.name), why);
 		want_module(ld, st, b->pub.args[0], LC_KIND_HANDLER, "handler");
 		for (const struct lc_block *o = parent->pub.child; o && o != &b->pub; o = o->next)
 			if (o->kind == LC_C_ROUTE && !strcmp(o->name, b->pub.name)) {

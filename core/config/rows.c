@@ -55,7 +55,27 @@ static const struct lc_directive syntax_rows[] = {
 	    "The module has to be loaded and has to be a worker module. Its own directives stand in the block."),
     LC_ROW_(LC_T_BLOCK, "route", LC_C_POOL, 0, 0, NULL, NULL, "PREFIX HANDLER { ... } | ;",
 	    "Sends requests whose path starts with a prefix to a handler module.",
-	    "The prefix starts with `/`. The handler has to be a loaded module that offers a handler."),
+	    "The handler has to be a loaded module that offers a handler; its own directives stand in the block. It "
+	    "runs on the\n"
+	    "worker's loop, before the application hears of the request, in every kind of worker.\n"
+	    "\n"
+	    "The prefix is text, not a pattern and not a folder: `/static/` fits `/static/x` but not `/static`, `/a` "
+	    "fits `/a`,\n"
+	    "`/a/b` and `/ab`. Case counts. All routes that fit are asked, the longest prefix first and else in the "
+	    "order of the\n"
+	    "text; a handler may decline (a file that is not there, say), and what no route takes is the worker's.\n"
+	    "\n"
+	    "What is compared is the path alone, without the query, in its normal form: percent-decoded once (a `%` "
+	    "that no two\n"
+	    "hexadecimal digits follow stays), then `.` and `..` resolved and runs of slashes made one. The prefix is "
+	    "written in\n"
+	    "that form. `OPTIONS *` fits no route.\n"
+	    "\n"
+	    "Where there are routes, these paths are answered with 400 (Bad Request): those with a NUL in them, those "
+	    "that lead\n"
+	    "above the root, and those that begin with a route's prefix and leave it by `..`, such as "
+	    "`/private/../x`, since an\n"
+	    "application may take them for one below `/private/`."),
 };
 const struct lc_dirset lc_core_syntax = {
     .owner = "core",

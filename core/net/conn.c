@@ -182,11 +182,8 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 			pthread_mutex_lock(&s->mu);
 		s->chain = NULL;
 		s->owner = NULL;
-		int tell = (ev & LC_SE_ABORT) && s->worker_ref && !s->shared && !s->released;
 		if (s->shared)
 			pthread_mutex_unlock(&s->mu);
-		if (tell && !srv->nested && srv->wk->abort)
-			srv->wk->abort(srv->w, s, reason);
 		if (s->worker_ref) {
 			lc_stream_orphan(srv, s);
 		} else if (!s->posted) {
@@ -749,6 +746,15 @@ push_leading(struct lc_stream *s)
 	unnest(c, s);
 }
 
+static void
+wake_leading(struct lc_stream *s)
+{
+	struct lc_conn *c = s->owner;
+
+	if (lc_conn_srv(c)->cur != c)
+		conn_post(c);
+}
+
 static int
 wait_leading(struct lc_stream *s, uint32_t events, int64_t ms)
 {
@@ -782,6 +788,7 @@ lc_conn_init(void)
 {
 	lc_stream_wait_leading = wait_leading;
 	lc_stream_push_leading = push_leading;
+	lc_stream_wake_leading = wake_leading;
 }
 
 /* ---- all connections ---- */

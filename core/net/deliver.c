@@ -4,12 +4,14 @@
  *
  * The order within one delivery: what the application said goes to the protocol first (head, body, consumed, reset),
  * then the worker hears of the client, then references are dropped.  The worker's request() may hand the
- * lead on; then nothing of the loop may be touched any more.
+ * lead on; then nothing of the loop may be touched any more.  Where routes say so a handler stands in the worker's
+ * place (route.c): it has the same reference, and never hands on the lead.
  */
 #include <stdlib.h>
 
 #include "log/access.h"
 #include "net/conn.h"
+#include "net/route.h"
 
 static void
 finish_stream(struct lc_srv *srv, struct lc_stream *s)
@@ -25,12 +27,29 @@ drop_worker(struct lc_srv *srv, struct lc_stream *s)
 	LC_ASSERT(s->worker_ref);
 	s->worker_ref = 0;
 	srv->inflight--;
+	srv->handled -= s->route != NULL;
 }
 
 /* The connection died before the worker was done: only the worker's reference is left. */
 void
 lc_stream_orphan(struct lc_srv *srv, struct lc_stream *s)
 {
+	uint32_t ev = s->ev;
+
+	s->ev = ev & LC_SE_RELEASE;
+	if ((ev & LC_SE_ABORT) && !s->shared && !s->released) {
+		if (srv->nested) { /* told when the call that is on the stack is over */
+			s->ev = ev;
+			s->posted = 1;
+			lc_loop_post(&srv->loop, &s->post);
+			return;
+		}
+		if (s->route)
+			lc_route_events(s, LC_SE_ABORT);
+		else if (srv->wk->abort)
+			srv->wk->abort(srv->w, s, s->reason);
+		return; /* if it has released the stream, that was posted */
+	}
 	if (!(s->ev & LC_SE_RELEASE))
 		return;
 	s->ev = 0;
@@ -135,6 +154,8 @@ worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
 			return 1; /* gone before anybody heard of it */
 		s->worker_ref = 1;
 		srv->inflight++;
+		if (srv->routes && lc_route_request(srv, s))
+			return 1;
 		lc_loop_token(&srv->loop, LC_TOKEN_CALL);
 		wk->request(srv->w, s);
 		if (!lc_loop_leading(&srv->loop))
@@ -147,6 +168,10 @@ worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
 	}
 	if (!s->worker_ref || s->shared || s->released)
 		return 1;
+	if (s->route) {
+		lc_route_events(s, ev);
+		return 1;
+	}
 	if ((ev & LC_SE_ABORT) && wk->abort)
 		wk->abort(srv->w, s, s->reason);
 	else if ((ev & LC_SE_READABLE) && wk->readable)
@@ -189,9 +214,8 @@ deliver_once(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 		c->flags &= ~LC_C_STALLED;
 		if (s->worker_ref && !s->out_fin) {
 			/* The response is complete without what the worker still has (HEAD, a body beyond its length):
-			 * its next call tells it that nobody listens. */
+			 * its next call tells it that nobody listens, and if it waits for one of ours, abort(). */
 			lc_stream_abort(s, LC_RSN_DONE);
-			s->ev &= ~LC_SE_ABORT;
 		}
 	}
 	if (!s->proto_ref && !s->worker_ref && !(s->ev & LC_SE_REQUEST)) {

@@ -105,7 +105,7 @@ lc_gate_update(struct lc_srv *srv)
 	if (srv->draining || !srv->gate_open_since)
 		return;
 	/* Alone, a busy process may as well take the connection itself: nobody else will. */
-	if (srv->processes > 1 && srv->capacity && srv->inflight >= srv->capacity)
+	if (srv->processes > 1 && srv->capacity && srv->inflight - srv->handled >= srv->capacity)
 		full = 1;
 	if (full == srv->gate_closed) {
 		if (full && !lc_timer_armed(&srv->gate_timer))

@@ -19,6 +19,7 @@
 
 struct lc_access;
 struct lc_conn;
+struct lc_routes;
 
 /* A protocol allowed on a listener, with its directives as they hold there. */
 struct lc_lproto {
@@ -55,8 +56,11 @@ struct lc_srv {
 	void *w;
 	const char *pool;
 	uint32_t processes, slot;
-	uint32_t capacity; /* requests at once; 0: no gate */
-	uint32_t inflight, nconns, max_conns, nlsn;
+	struct lc_routes *routes; /* NULL: none */
+	uint32_t capacity;        /* requests at once; 0: no gate */
+	uint32_t inflight;        /* requests that somebody has a reference to */
+	uint32_t handled;         /* those of them that are a handler's, not the worker's */
+	uint32_t nconns, max_conns, nlsn;
 	struct lc_lsn *lsn;
 	int gate_closed, draining, stopping;
 	uint64_t requests, accepted;

@@ -15,6 +15,7 @@
 
 int (*lc_stream_wait_leading)(struct lc_stream *, uint32_t events, int64_t ms);
 void (*lc_stream_push_leading)(struct lc_stream *);
+void (*lc_stream_wake_leading)(struct lc_stream *);
 
 /* Locked.  Other threads only. */
 static void
@@ -36,6 +37,8 @@ note_unlock(struct lc_stream *s, uint32_t ev)
 	} else if (lc_loop_leading(s->loop)) {
 		lc__unlock(s);
 		lc_stream_note(s, ev);
+		if (s->inready == 1)
+			lc_stream_wake_leading(s);
 	} else {
 		LC_ASSERT(s->shared);
 		post_events(s, ev);
@@ -249,7 +252,8 @@ api_write(struct lc_stream *s, const struct lc_slice *v, uint32_t n, uint32_t wf
 		r = 1;
 	}
 	note_unlock(s, LC_SE_OUT);
-	if ((wflags & (LC_W_FLUSH | LC_W_FIN)) == LC_W_FLUSH && lc_loop_leading(s->loop)) {
+	/* A handler's piece goes out at the end of the turn that it was called in: it may not be delayed there. */
+	if ((wflags & (LC_W_FLUSH | LC_W_FIN)) == LC_W_FLUSH && !s->route && lc_loop_leading(s->loop)) {
 		lc_stream_push_leading(s);
 		if (r == 1 && lc_stream_poll(s, LC_EV_WRITE))
 			r = s->aborted ? -EPIPE : 0;
@@ -310,6 +314,8 @@ lc_stream_poll(struct lc_stream *s, uint32_t events)
 static int
 api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
 {
+	if (s->route && lc_loop_leading(s->loop))
+		return -EDEADLK; /* what it waits for is the calling thread's work */
 	lc__lock(s);
 	uint32_t r = events_now(s, events);
 	note_unlock(s, (events & LC_EV_READ) && !r ? continue_event(s) : 0);

@@ -76,8 +76,9 @@ struct lc_stream {
 	struct lc_post post;     /* first use by another thread: net's function */
 	uint32_t ev;
 	uint8_t inready, proto_ref, worker_ref, requested;
-	uint64_t started; /* ns */
-	uint64_t sent;    /* body bytes taken by the protocol */
+	uint64_t started;          /* ns */
+	const struct lc_rt *route; /* whose handler has it in the worker's place; NULL: the worker */
+	uint64_t sent;             /* body bytes taken by the protocol */
 	/* ---- under mu once shared ---- */
 	pthread_mutex_t mu;
 	pthread_cond_t cv;
@@ -144,6 +145,9 @@ extern const struct lc_stream_api lc_stream_table;
 extern int (*lc_stream_wait_leading)(struct lc_stream *, uint32_t events, int64_t ms);
 /* What net does when the leading thread, inside a call, has written a piece that must not be delayed. */
 extern void (*lc_stream_push_leading)(struct lc_stream *);
+/* What net does when the leading thread has touched a stream outside of a callback about it: no turn is on that would
+ * deliver it. */
+extern void (*lc_stream_wake_leading)(struct lc_stream *);
 uint32_t lc_stream_poll(struct lc_stream *, uint32_t events); /* events that hold now; locks */
 
 #endif

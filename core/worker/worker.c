@@ -21,7 +21,7 @@
 #include "log/access.h"
 #include "log/log.h"
 #include "module/loader.h"
-#include "net/server.h"
+#include "net/route.h"
 #include "worker/control.h"
 
 #define LC_EXIT_BOOT 3
@@ -321,6 +321,23 @@ connection_limit(uint64_t configured)
 	return (uint32_t)configured;
 }
 
+/* Routes before the worker module: what is wrong with them shows before an application is loaded. */
+static int
+open_routes(struct worker *w)
+{
+	for (const struct lc_block *b = NULL; (b = lc_conf_next(w->pool, LC_C_ROUTE, b));) {
+		struct lc_mod *m = lc_mod_find(b->args[0]);
+		const struct lc_handler *h = m ? lc_mod_iface(m, LC_KIND_HANDLER, LC_HANDLER_VERSION) : NULL;
+		if (!h)
+			return boot_failed(w, "route %s: %s is not a handler module", b->name, b->args[0]);
+		int r = lc_routes_add(&w->srv, h, b->index, b->name, lc_conf_get(w->conf, b, &m->dirset));
+		if (r < 0)
+			return boot_failed(w, "route %s: %s: %s", b->name, b->args[0],
+					   w->srv.boot_error ? w->srv.boot_error : strerror(-r));
+	}
+	return 0;
+}
+
 static int
 start_module(struct worker *w)
 {
@@ -399,9 +416,10 @@ lc_worker_main(void)
 	w->srv.slot = w->setup->slot;
 	w->srv.max_conns = connection_limit(w->pool_conf->worker_connections);
 	w->srv.access = lc_access_new(w->setup->access_fd);
-	if ((r = set_listeners(w)) || (r = start_module(w)))
+	if ((r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
 		return r;
 	r = run(w);
+	lc_routes_close(&w->srv);
 	lc_srv_done(&w->srv);
 	lc_ctl_close(w->ctl);
 	lc_conf_free(w->conf);

@@ -63,6 +63,13 @@ static const struct lc_directive fake_app2_rows[] = {
     LC_UINT(struct fake_app2, threads, "threads", LC_C_POOL | LC_C_WORKER, "9", &fake_threads_range, "b", "d"),
 };
 
+struct fake_hand { /* a handler */
+	const char *folder;
+};
+static const struct lc_directive fake_hand_rows[] = {
+    LC_STRING(struct fake_hand, folder, "folder", LC_C_ROUTE, 0, "here", "b", "d"),
+};
+
 static int
 fake_app_check(const void *conf, struct lc_err *err)
 {
@@ -85,15 +92,16 @@ fake_app_check(const void *conf, struct lc_err *err)
 	}
 static const struct lc_dirset fake_proto = FAKE_SET(proto, struct fake_proto, LC_KIND_PROTOCOL, NULL);
 static const struct lc_dirset fake_app = FAKE_SET(app, struct fake_app, LC_KIND_WORKER, fake_app_check);
+static const struct lc_dirset fake_hand = FAKE_SET(hand, struct fake_hand, LC_KIND_HANDLER, NULL);
 static const struct lc_dirset fake_app2 = FAKE_SET(app2, struct fake_app2, LC_KIND_WORKER, NULL);
 
 static int
 fake_load(void *arg, const char *name, const char *file, uint32_t line, struct lc_err *err,
 	  const struct lc_dirset **ret)
 {
-	const struct lc_dirset *all[] = {&fake_proto, &fake_app, &fake_app2};
+	const struct lc_dirset *all[] = {&fake_proto, &fake_app, &fake_app2, &fake_hand};
 
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (!strcmp(all[i]->owner, name)) {
 			*ret = all[i];
 			return 0;

@@ -283,6 +283,25 @@ test_structure(void **state)
 	     "t:2: route: no module \"static\" is loaded, expected before it: load_module static;\n"},
 	    {HEAD "pool a { listen 1; route /x; worker app { app a:b; } }",
 	     "t:2: route: 1 argument, expected: route PREFIX HANDLER { ... } | ;\n"},
+	    {HEAD "pool a { listen 1; route /x app again; worker app { app a:b; } }",
+	     "t:2: route: 3 arguments, expected: route PREFIX HANDLER { ... } | ;\n"},
+	    {HEAD "load_module hand;\npool a { listen 1; route /a//b hand; route /%2f hand; route /?q hand;\n"
+		  "route /a/../b hand; route /./ hand; worker app { app a:b; } }",
+	     "t:3: route: \"/a//b\" is no prefix, expected it without \"//\": paths are compared after slashes were "
+	     "merged\n"
+	     "t:3: route: \"/%2f\" is no prefix, expected it decoded: paths are compared after \"%XX\" was\n"
+	     "t:3: route: \"/?q\" is no prefix, expected it without \"?\": a query is not looked at\n"
+	     "t:4: route: \"/a/../b\" is no prefix, expected it without \".\" and \"..\": paths are compared after "
+	     "they "
+	     "were resolved\n"
+	     "t:4: route: \"/./\" is no prefix, expected it without \".\" and \"..\": paths are compared after they "
+	     "were "
+	     "resolved\n"},
+	    {HEAD "load_module hand;\npool a { listen 1; route / hand { folder x; nothing 1; }\nroute / hand;\n"
+		  "folder y; worker app { app a:b; } }",
+	     "t:3: unknown directive \"nothing\", expected one that is allowed in route\n"
+	     "t:4: route \"/\" is there twice, expected once; first at t:3\n"
+	     "t:5: \"folder\" is not allowed in pool, expected in route\n"},
 	    {HEAD "pool a { listen 1; listen *:1; worker app { app a:b; } }",
 	     "t:2: listen: address \"*:1\" is there twice, expected once; first at t:2\n"},
 	    {POOL("") "pool b { listen 127.0.0.1:1; worker app { app a:b; } }",

@@ -19,7 +19,14 @@ static struct lc_loop L;
 static struct lc_streams P;
 static struct lc_schain C;
 static struct lc_outv V;
-static int released;
+static int released, woken;
+
+static void
+wake(struct lc_stream *s)
+{
+	(void)s;
+	woken++;
+}
 
 static void
 rel(void *arg)
@@ -33,7 +40,8 @@ begin(void)
 {
 	lc_lead_tls = &L; /* this thread leads */
 	lc_chain_init(&C);
-	released = 0;
+	released = woken = 0;
+	lc_stream_wake_leading = wake;
 	struct lc_stream *s = lc_stream_new(&P, &L);
 	assert_non_null(s);
 	lc_chain_add(&C, s);

@@ -5,8 +5,12 @@
  *	route /static/ static { root /srv/site/static; }
  *
  * One instance per route and worker process.  Everything runs on the thread that leads the loop, in every worker type,
- * so nothing here may block: a handler answers at once, or goes on in writable() and readable().  It sees a stream as a
- * worker does, through the "stream" table, and need not know which protocol carries it.
+ * so nothing here may block: a handler answers at once, or goes on in writable() and readable(), or in a call that it
+ * posted to itself (worker_api->post()).  It sees a stream as a worker does, through the "stream" table, and need not
+ * know which protocol carries it.  Two things are different: wait() returns -EDEADLK at once, and what is written with
+ * LC_W_FLUSH leaves when the callback has returned.  No call on a stream ever comes back into the handler.
+ *
+ * Handlers' requests do not count for the worker's capacity(), and are finished before the process drains away.
  */
 #ifndef LC_HANDLER_H
 #define LC_HANDLER_H
@@ -17,6 +21,8 @@
 /* request() outcomes */
 #define LC_H_TAKEN 0    /* the handler has the reference and must release() it: now or later */
 #define LC_H_DECLINED 1 /* it has not touched the stream: the next route that fits gets it, at last the worker */
+/* Below 0, -errno: it failed.  The core logs that, ends the stream (over HTTP: 500) and offers it to nobody else, as it
+ * may be meant to be kept from them. */
 
 /* The route of an instance; valid until close(). */
 struct lc_route {
@@ -42,14 +48,16 @@ struct lc_handler {
 	/* Once per route in each worker process, before it is READY, with the rights that the worker has.  `conf`: the
 	 * module's directives as they hold for the route.  0, or -errno after worker_api->boot_error(): the worker does
 	 * not start. */
-	int (*open)(struct lc_wctx *, const struct lc_worker_api *, const struct lc_route *, const void *conf, void **h);
-	/* A request whose path fits.  LC_H_*.  Its body may be incomplete.  wait() is not to be called. */
+	int (*open)(struct lc_wctx *, const struct lc_worker_api *, const struct lc_route *, const void *conf,
+		    void **h);
+	/* A request whose path fits.  LC_H_*, or -errno.  Its body may be incomplete. */
 	int (*request)(void *h, struct lc_stream *, const struct lc_match *);
 	/* Body bytes came; the out queue has room again after write() returned 1.  Optional. */
 	void (*readable)(void *h, struct lc_stream *);
 	void (*writable)(void *h, struct lc_stream *);
-	/* The client is gone or the stream failed; release() is still the handler's duty.  Optional: without it the
-	 * handler learns it from its own calls. */
+	/* The client is gone or the stream failed, or (LC_RSN_DONE, not a failure) the response is complete without
+	 * what was still to be written: to HEAD, or beyond its length.  release() is still the handler's duty.
+	 * Optional: without it writable(), or else readable(), is called instead, and learns it from its own calls. */
 	void (*abort)(void *h, struct lc_stream *, uint32_t reason);
 	void (*close)(void *h); /* all its streams are released.  Optional */
 };

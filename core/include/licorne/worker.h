@@ -54,8 +54,9 @@ struct lc_worker {
 	/* Events on streams that were not share()d: optional. */
 	void (*readable)(void *w, struct lc_stream *);
 	void (*writable)(void *w, struct lc_stream *);
-	/* The client is gone or the stream failed; release() is still the worker's duty.  Not for share()d
-	 * streams: whoever has them learns it from its own calls.  Optional. */
+	/* The client is gone or the stream failed, or (LC_RSN_DONE) the response is complete without what was still to
+	 * be written; release() is still the worker's duty.  Not for share()d streams: whoever has them learns it from
+	 * its own calls.  Optional. */
 	void (*abort)(void *w, struct lc_stream *, uint32_t reason);
 	/* A batch of events is done and the loop may now sleep: let go of locks (the GIL).  Optional. */
 	void (*batch_end)(void *w);
