@@ -295,6 +295,9 @@ ops_lack(const struct lc_iface *f)
 	const struct lc_handler *h = f->ops;
 	const struct lc_transport *t = f->ops;
 
+	/* a protocol that opens no streams has none of these */
+	int streams = f->kind == LC_KIND_PROTOCOL && (p->head || p->out_ready || p->reset || p->detach);
+
 	if (f->kind == LC_KIND_TRANSPORT && t->header_max)
 		return !t->name                           ? "name"
 		       : !t->open                         ? "open"
@@ -312,9 +315,9 @@ ops_lack(const struct lc_iface *f)
 	if (f->kind == LC_KIND_PROTOCOL)
 		return !p->name        ? "name"
 		       : !p->open      ? "open"
-		       : !p->close     ? "close"
 		       : !p->recv      ? "recv"
 		       : !p->pull      ? "pull"
+		       : !streams      ? NULL
 		       : !p->head      ? "head"
 		       : !p->out_ready ? "out_ready"
 		       : !p->reset     ? "reset"

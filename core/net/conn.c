@@ -201,7 +201,7 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 		}
 	}
 	lc_chain_init(&c->chain);
-	if (c->proto)
+	if (c->proto && c->proto->close)
 		c->proto->close(c->sess);
 	c->proto = NULL;
 	free(c->sess_mem);
@@ -659,7 +659,8 @@ lc_conn_read_timer(struct lc_timer *t)
 
 	if (c->rt_which == LC_TM_TRANSPORT)
 		lc_trans_timeout(c);
-	if (c->rt_which >= LC_TM_CORE || !c->proto || c->proto->timeout(c->sess, c->rt_which) == LC_CONN_DEAD)
+	if (c->rt_which >= LC_TM_CORE || !c->proto || !c->proto->timeout ||
+	    c->proto->timeout(c->sess, c->rt_which) == LC_CONN_DEAD)
 		lc_conn_kill(c, LC_RSN_TIMEOUT);
 	else
 		lc_conn_run(c);
@@ -670,7 +671,7 @@ lc_conn_write_timer(struct lc_timer *t)
 {
 	struct lc_conn *c = (struct lc_conn *)((char *)t - offsetof(struct lc_conn, wt));
 
-	if (!c->proto || c->proto->timeout(c->sess, LC_TM_WRITE) == LC_CONN_DEAD)
+	if (!c->proto || !c->proto->timeout || c->proto->timeout(c->sess, LC_TM_WRITE) == LC_CONN_DEAD)
 		lc_conn_kill(c, LC_RSN_TIMEOUT);
 	else
 		lc_conn_run(c);

@@ -108,7 +108,7 @@ protocol_events(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 		s->in_consumed = 0;
 		if (s->shared)
 			pthread_mutex_unlock(&s->mu);
-		if (n)
+		if (n && p->consumed)
 			p->consumed(c->sess, s->ps, n);
 	}
 }

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LICORNE_BUILD") or ROOT / "build").resolve()
 BINARY = BUILD / "licorne"
 APPS = ROOT / "test" / "apps"
-VENV = ROOT / ".venv-test"
+VENV = Path(os.environ.get("LICORNE_VENV") or ROOT / ".venv-test")  # of the embedded Python's version
 if not BINARY.exists():
     sys.exit(f"{BINARY} is not built; LICORNE_BUILD names the build tree")
 OPTIONS: dict[str, Any] = {
@@ -35,7 +35,7 @@ SANITIZED = OPTIONS["b_sanitize"] not in ("none", [], "")
 PATIENCE = 60.0 if SANITIZED else 20.0  # how long a condition may take before it counts as never
 
 TROUBLE = re.compile(
-    r"AddressSanitizer|LeakSanitizer|runtime error:|UndefinedBehavior|Assertion .* failed|Fatal Python"
+    r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|UndefinedBehavior|Assertion .* failed|Fatal Python"
 )
 COMPLAINT = re.compile(r"\[(crit|error|warn)\]")
 LISTENING = re.compile(r"listening on (\S+)")
@@ -67,6 +67,7 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     if SANITIZED:
         env["ASAN_OPTIONS"] = "abort_on_error=0:exitcode=99:detect_leaks=1:allocator_may_return_null=1"
         env["LSAN_OPTIONS"] = f"suppressions={ROOT / 'test' / 'integration' / 'lsan.supp'}:print_suppressions=0"
+        env["TSAN_OPTIONS"] = f"suppressions={ROOT / 'test' / 'integration' / 'tsan.supp'}:halt_on_error=1:report_thread_leaks=0:exitcode=99"
         env["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1:exitcode=99"
         env["PYTHONMALLOC"] = "malloc"  # every object is an allocation of its own
     env.update(extra or {})

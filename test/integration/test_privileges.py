@@ -19,6 +19,8 @@ from harness import BINARY, BUILD, Server, config, descriptors, environment, poo
 # worker needs is made enterable, in a mount namespace of the server's own.
 OPEN_UP = r"""
 set -e
+# mounts below are ours alone, also where the namespace could not be made private as a whole
+own() { mount --bind "$1" "$1"; mount --make-rprivate "$1"; }
 for path in "$1" "$2" "$3"; do
 	while [ "$path" != / ]; do
 		path=$(dirname "$path")
@@ -26,6 +28,8 @@ for path in "$1" "$2" "$3"; do
 	done
 	if [ -n "${closed-}" ] && [ "$closed" = /root ]; then
 		keep=$(mktemp -d)
+		own "$keep"
+		own /root
 		mount --rbind /root "$keep"
 		mount -t tmpfs -o mode=755 licorne-test /root
 		for entry in "$keep"/.[!.]* "$keep"/*; do
@@ -48,7 +52,10 @@ def as_other(start: Start, text: str, **kw: object) -> Server:
     python = library[1] if library else "/usr/lib/none"
     needed = [python, str(BINARY), str(Path(__file__))]
     closed = [p for path in needed for p in Path(path).parents if not p.stat().st_mode & stat.S_IXOTH]
-    before = ["unshare", "-m", "sh", "-c", OPEN_UP, "sh", *needed] if closed else []
+    # in a chroot whose root is no mount point, the namespace as a whole cannot be made private
+    private = subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode == 0
+    unshare = ["unshare", "-m", "--propagation", "private" if private else "unchanged"]
+    before = [*unshare, "sh", "-c", OPEN_UP, "sh", *needed] if closed else []
     return start(text, before=before, **kw)
 
 
