@@ -33,6 +33,7 @@
 #include "log/log.h"
 #include "module/loader.h"
 #include "net/conn.h"
+#include "net/route.h"
 
 #include "../transport/xor.h"
 
@@ -719,6 +720,164 @@ test_files_fail(void **state)
 	pread_fails = 0;
 }
 
+/* ---- a handler beside a call that waits, on one connection ---- */
+
+static int in_call, handler_calls, handler_aborts;
+static uint32_t abort_reason;
+
+static int
+hd_open(struct lc_wctx *ctx, const struct lc_worker_api *a, const struct lc_route *r, const void *conf, void **h)
+{
+	(void)ctx;
+	(void)a;
+	(void)r;
+	(void)conf;
+	*h = &handler_calls;
+	return 0;
+}
+
+static int
+hd_request(void *h, struct lc_stream *s, const struct lc_match *m)
+{
+	static const struct lc_head ok = {.size = sizeof(ok), .status = 200, .length = -1};
+	struct lc_slice sl = {.p = (const uint8_t *)"x", .n = 1, .fd = -1};
+
+	assert_ptr_equal(h, &handler_calls);
+	assert_int_equal(m->rest.n, 0);
+	assert_int_equal(in_call, 0);
+	handler_calls++;
+	in_call++; /* nothing may come back while it writes */
+	assert_int_equal(lc_stream_table.respond(s, &ok), 0);
+	assert_int_equal(lc_stream_table.write(s, &sl, 1, LC_W_FLUSH), 0);
+	assert_int_equal(lc_stream_table.wait(s, LC_EV_READ | LC_EV_WRITE, -1), -EDEADLK);
+	in_call--;
+	return LC_H_TAKEN; /* and keeps it */
+}
+
+static void
+hd_abort(void *h, struct lc_stream *s, uint32_t reason)
+{
+	(void)h;
+	assert_int_equal(in_call, 0);
+	handler_aborts++;
+	abort_reason = reason;
+	lc_stream_table.release(s);
+}
+
+static const struct lc_handler keeper = {
+    .size = sizeof(keeper), .name = "keeper", .open = hd_open, .request = hd_request, .abort = hd_abort};
+
+static void
+pair_request(void *w, struct lc_stream *s)
+{
+	char buf[16];
+
+	(void)w;
+	in_call++;
+	requests++;
+	assert_int_equal(S->inflight, 2);
+	assert_int_equal(S->handled, 1);
+	assert_int_equal(lc_stream_table.read(s, buf, sizeof(buf)), -EAGAIN);
+	__atomic_add_fetch(&waits, 1, __ATOMIC_RELAXED);
+	assert_true(lc_stream_table.wait(s, LC_EV_READ, -1) & LC_EV_ABORT);
+	assert_int_equal(S->nconns, 0);
+	assert_int_equal(handler_aborts, 0);
+	in_call--;
+	lc_stream_table.release(s);
+}
+
+/* One byte is two requests: "/h", and "/w" with a body that does not come. */
+static int64_t
+pair_recv(void *sess, const uint8_t *in, size_t n)
+{
+	static const char *const path[2] = {"/h", "/w"};
+	struct lines *p = sess;
+
+	(void)in;
+	for (int k = 0; k < 2; k++) {
+		struct lc_req *r;
+		struct lc_stream *s = A->stream_open(p->c, (uint64_t)k, p, &r);
+		r->path = (struct lc_str){path[k], 2};
+		A->stream_head(s, k == 0);
+	}
+	return (int64_t)n;
+}
+
+static int
+pair_pull(void *sess, struct lc_outv *v)
+{
+	(void)sess;
+	(void)v;
+	return LC_OK;
+}
+
+static int
+pair_eof(void *sess)
+{
+	(void)sess;
+	return LC_CONN_DEAD;
+}
+
+static void
+pair_detach(void *sess, void *ps)
+{
+	assert_ptr_equal(sess, ps);
+}
+
+static void *
+pair_client(void *arg)
+{
+	int fd = *(int *)arg;
+
+	assert_int_equal(write(fd, "!", 1), 1);
+	while (!__atomic_load_n(&waits, __ATOMIC_RELAXED))
+		sched_yield();
+	close(fd);
+	return NULL;
+}
+
+/* The connection dies under a call that waits: the handler whose stream dies with it is told after the call. */
+static void
+test_handler_beside_a_call(void **state)
+{
+	static const struct lc_worker wk = {
+	    .size = sizeof(wk), .name = "test", .request = pair_request, .batch_end = w_batch_end};
+	struct lc_proto proto = lines_proto;
+	struct lc_lproto lp = {.proto = &proto};
+	struct lc_lsn lsn = {.nprotos = 1, .protos = &lp, .ev = {.fd = -1}};
+	struct sockaddr sa = {.sa_family = AF_UNIX};
+	pthread_t ct;
+	int sv[2];
+
+	(void)state;
+	proto.recv = pair_recv;
+	proto.pull = pair_pull;
+	proto.eof = pair_eof;
+	proto.detach = pair_detach;
+	S = calloc(1, sizeof(*S));
+	assert_int_equal(lc_srv_init(S), 0);
+	S->wk = &wk;
+	S->max_conns = 10;
+	S->processes = 1;
+	lsn.srv = S;
+	requests = waits = 0;
+	assert_int_equal(lc_routes_add(S, &keeper, 0, "/h", NULL), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	lc_conn_new(&lsn, sv[1], &sa, sizeof(sa));
+	pthread_create(&ct, NULL, pair_client, &sv[0]);
+	assert_int_equal(lc_loop_lead(&S->loop), 0);
+	pthread_join(ct, NULL);
+	assert_int_equal(requests, 1);
+	assert_int_equal(handler_calls, 1);
+	assert_int_equal(handler_aborts, 1);
+	assert_int_equal(abort_reason, LC_RSN_PEER_CLOSED);
+	assert_int_equal(S->inflight, 0);
+	assert_int_equal(S->handled, 0);
+	lc_routes_close(S);
+	lc_srv_done(S);
+	free(S);
+}
+
 /* A client that takes a large file as fast as it is sent does not keep others waiting. */
 static void
 test_fairness(void **state)
@@ -788,9 +947,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_pipelined), cmocka_unit_test(test_big),   cmocka_unit_test(test_upload),
-	    cmocka_unit_test(test_gone),      cmocka_unit_test(test_files), cmocka_unit_test(test_files_fail),
-	    cmocka_unit_test(test_fairness),
+	    cmocka_unit_test(test_pipelined), cmocka_unit_test(test_big),
+	    cmocka_unit_test(test_upload),    cmocka_unit_test(test_gone),
+	    cmocka_unit_test(test_files),     cmocka_unit_test(test_files_fail),
+	    cmocka_unit_test(test_fairness),  cmocka_unit_test(test_handler_beside_a_call),
 	};
 	signal(SIGPIPE, SIG_IGN); /* as a worker process does: sendfile() knows no MSG_NOSIGNAL */
 	return cmocka_run_group_tests(tests, set_up, NULL);
