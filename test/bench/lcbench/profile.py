@@ -64,7 +64,7 @@ def drive(port: int, mode: str, depth: int, total: int) -> None:
 def start(argv: list[str], setup: servers.Setup, name: str, port: int, timeout: float) -> Running:
     """The server with a tool around it, once it answers."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}  # collisions in dicts are a few percent
     if argv[0] == "valgrind":
         env |= {"LD_PRELOAD": str(setup.tools["exeself"]), "LICORNE_EXE": setup.binary}
     running = Running(name, argv, max(os.sched_getaffinity(0)), setup.work, env, setup.work / "profile" / f"{name}.log")
