@@ -148,7 +148,7 @@ def group(functions: Iterable[tuple[str, float]]) -> Counter[str]:
 def callgrind(setup: servers.Setup, out: Path, row: str, n: int, threads: int, top: int) -> None:
     """The difference between two runs is the price of the requests."""
     small, large = (counted(setup, out, row, total, threads) for total in (n, 2 * n))
-    each = merged({f: (large[f] - small[f]) / n for f in large})
+    each = merged({f: (large[f] - small[f]) / n for f in large.keys() | small.keys()})
     total = sum(x for _, x in each)
     print(f"\n## {row}: {total:,.0f} user instructions per request ({n} requests, {CONNECTIONS} connections)\n")
     for obj, count in group(each).most_common(8):
