@@ -33,7 +33,7 @@ function init(args)
   local mode, depth = args[1] or "plain", tonumber(args[2] or 1)
   if mode == "plain" then
     local one = {}
-    for i = 1, depth do one[i] = wrk.format("GET", "/") end
+    for i = 1, depth do one[i] = wrk.format("GET") end
     writes[1] = table.concat(one)
   else
     math.randomseed(20160101)

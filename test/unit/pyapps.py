@@ -76,6 +76,7 @@ STATUS = "200 OK"
 TYPE, OTHER = ("Content-Type", "text/plain"), ("Content-Type", "text/html")
 FOO, COOKIE = ("X-Foo", "foo"), ("Set-Cookie", "a=b")
 MUTABLE = [TYPE, FOO]
+CONSTANT = [tuple(f"{name}".split("=")) for name in ("X-Foo=only here", "Content-Length=4")]  # held by the list alone
 DISTINCT = [[TYPE, ("X-Number", f"number {i}")] for i in range(200)]
 NAMES = [[TYPE, (f"X-Name-{i}", "same")] for i in range(8)]
 
@@ -95,6 +96,8 @@ def heads(environ: Environ, start_response: Start) -> list[bytes]:
         headers += [("Content-Length", "4"), ("Content-Length", arg)]
     elif what == "length-subclass":
         headers.append(("Content-Length", Str("4")))
+    elif what == "constant":
+        headers = CONSTANT
     elif what == "mutable":
         headers = MUTABLE
     elif what == "mutate":

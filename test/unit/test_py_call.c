@@ -759,6 +759,13 @@ test_heads(void **state)
 		assert_true(head("mutable", "200  4" TYPE "; Set-Cookie=a=b") != memo);
 		assert_int_equal(head("mutate", SAME), memo);
 	}
+	/* strings that only a constant list holds look new each time, and are not */
+	other = learn("constant", "200  4; X-Foo=only here");
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(head("same", SAME), memo);
+		assert_int_equal(head("constant", "200  4; X-Foo=only here"), other);
+		assert_int_equal(head("constant", "200  4; X-Foo=only here"), other);
+	}
 	/* replaced by one that is not known */
 	assert_int_equal(head("replaced:1", "200  4" TYPE "; X-Number=fresh 1"), 0);
 	assert_int_equal(head("alive", "200  1" TYPE "; X-Foo=foo"), memo);

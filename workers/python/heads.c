@@ -9,8 +9,9 @@
  * differ each time.
  *
  * A head enters when it is seen for the second time; until then it is a candidate, with references as well, since the
- * next head's new strings are all too often found where the last one's were.  Strings that nobody else holds are made
- * anew for each response and make no candidate.
+ * next head's new strings are all too often found where the last one's were.  Strings that nobody else holds look as if
+ * they were made anew for each response; but a list that is a constant of the application holds its strings alone, too
+ * (the code that made them is gone).  Such heads become candidates once in FRESH_TRY times.
  *
  * Bounds: MAXHEADS entries and NCANDS candidates, each of MAXFIELDS fields and MAXBYTES bytes.  Streams point into
  * entries, so these stay until the process ends; when the table is full it stays as it is.
@@ -22,6 +23,7 @@
 #define NCANDS 16u
 #define MAXFIELDS 16u
 #define MAXBYTES 1024u
+#define FRESH_TRY 32u
 
 struct key {
 	uint64_t hash;
@@ -36,9 +38,10 @@ struct entry {
 };
 
 static struct entry *slots[NSLOTS], *retired;
+static const struct entry *last; /* found last: most applications mostly give one head */
 static struct key cands[NCANDS];
 static uint32_t nheads;
-static uint64_t misses;
+static uint64_t misses, fresh;
 
 static inline uint64_t
 mix(uint64_t h, const void *p)
@@ -73,6 +76,33 @@ matches(const struct key *k, PyObject *status, PyObject *headers)
 	return 1;
 }
 
+/* As matches(), of a list that was not looked into. */
+static inline int
+matches_unseen(const struct key *k, PyObject *status, PyObject *headers, Py_ssize_t n)
+{
+	if (k->status != status || (Py_ssize_t)k->n != n)
+		return 0;
+	for (uint32_t i = 0; i < k->n; i++) {
+		PyObject *t = PyList_GET_ITEM(headers, (Py_ssize_t)i), *value;
+
+		if (!PyTuple_CheckExact(t) || PyTuple_GET_SIZE(t) != 2 || k->str[2 * i] != PyTuple_GET_ITEM(t, 0))
+			return 0;
+		value = PyTuple_GET_ITEM(t, 1);
+		if (k->str[2 * i + 1] ? k->str[2 * i + 1] != value : !PyUnicode_CheckExact(value))
+			return 0;
+	}
+	return 1;
+}
+
+static inline const struct lcpy_head *
+found(const struct entry *e, PyObject *headers, struct lcpy_head_seen *seen)
+{
+	last = e;
+	if (e->head.length_at >= 0)
+		seen->length = PyTuple_GET_ITEM(PyList_GET_ITEM(headers, e->head.length_at), 1);
+	return &e->head;
+}
+
 const struct lcpy_head *
 lcpy_head_find(PyObject *status, PyObject *headers, struct lcpy_head_seen *seen)
 {
@@ -82,6 +112,8 @@ lcpy_head_find(PyObject *status, PyObject *headers, struct lcpy_head_seen *seen)
 
 	seen->hash = 0;
 	seen->length = NULL;
+	if (last && matches_unseen(&last->key, status, headers, n))
+		return found(last, headers, seen);
 	if (n < 0 || n > (Py_ssize_t)MAXFIELDS)
 		return NULL;
 	for (Py_ssize_t i = 0; i < n; i++) {
@@ -99,9 +131,7 @@ lcpy_head_find(PyObject *status, PyObject *headers, struct lcpy_head_seen *seen)
 	for (uint32_t i = (uint32_t)seen->hash % NSLOTS; (e = slots[i]); i = (i + 1) % NSLOTS) {
 		if (e->key.hash != seen->hash || e->key.n != (uint32_t)n || !matches(&e->key, status, headers))
 			continue;
-		if (e->head.length_at >= 0)
-			seen->length = PyTuple_GET_ITEM(PyList_GET_ITEM(headers, e->head.length_at), 1);
-		return &e->head;
+		return found(e, headers, seen);
 	}
 	return NULL;
 }
@@ -130,7 +160,7 @@ key_fill(struct key *k, PyObject *status, PyObject *headers, int length_at, uint
 	}
 }
 
-/* Held by nobody but this response?  Some are not found out by this; they end as candidates. */
+/* Held by nobody but this response, as far as one can see?  Some are not found out by this; they end as candidates. */
 static int
 is_fresh(PyObject *status, PyObject *headers, int length_at)
 {
@@ -199,7 +229,7 @@ lcpy_head_note(PyObject *status, PyObject *headers, const struct lcpy_head_seen 
 	 * not fall into step with the application. */
 	if (k->status && (++misses * UINT64_C(0x9e3779b97f4a7c15) ^ seen->hash) >> 62)
 		return;
-	if (is_fresh(status, headers, length_at))
+	if (is_fresh(status, headers, length_at) && ++fresh % FRESH_TRY)
 		return;
 	for (uint32_t i = 0; i < h->nfields; i++)
 		bytes += h->fields[i].name.n + h->fields[i].value.n;
@@ -224,6 +254,7 @@ lcpy_heads_fini(void)
 		retired = e;
 		slots[i] = NULL;
 	}
+	last = NULL;
 	nheads = 0;
-	misses = 0;
+	misses = fresh = 0;
 }

@@ -64,7 +64,7 @@ def drive(port: int, mode: str, depth: int, total: int) -> None:
 def start(argv: list[str], setup: servers.Setup, name: str, port: int, timeout: float) -> Running:
     """The server with a tool around it, once it answers."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}  # collisions in dicts are a few percent
     if argv[0] == "valgrind":
         env |= {"LD_PRELOAD": str(setup.tools["exeself"]), "LICORNE_EXE": setup.binary}
     running = Running(name, argv, max(os.sched_getaffinity(0)), setup.work, env, setup.work / "profile" / f"{name}.log")
@@ -148,7 +148,7 @@ def group(functions: Iterable[tuple[str, float]]) -> Counter[str]:
 def callgrind(setup: servers.Setup, out: Path, row: str, n: int, threads: int, top: int) -> None:
     """The difference between two runs is the price of the requests."""
     small, large = (counted(setup, out, row, total, threads) for total in (n, 2 * n))
-    each = merged({f: (large[f] - small[f]) / n for f in large})
+    each = merged({f: (large[f] - small[f]) / n for f in large.keys() | small.keys()})
     total = sum(x for _, x in each)
     print(f"\n## {row}: {total:,.0f} user instructions per request ({n} requests, {CONNECTIONS} connections)\n")
     for obj, count in group(each).most_common(8):

@@ -46,6 +46,11 @@ class Setup:
     tools: dict[str, Path] = field(default_factory=dict)
 
     @property
+    def files(self) -> Path:
+        """The folder of the static rows' files."""
+        return self.work / "files"
+
+    @property
     def venv_python(self) -> str:
         """The interpreter that the Python peers run on."""
         return str(self.work / "venv" / "bin" / "python")
@@ -89,19 +94,28 @@ def _threads(row: str, otherwise: int) -> int:
     return SLOW_THREADS if row == "slow" else otherwise
 
 
-def licorne_config(setup: Setup, port: int, threads: int) -> str:
+def licorne_config(setup: Setup, port: int, threads: int, row: str = "") -> str:
     """The configuration file of the server under test."""
+    modules, routes, log = "", "", "off"
+    if row == "return":
+        modules = "load_module return;\n"
+        routes = f'    route /hello return {{ status 200; body "{TEXT}"; }}\n'
+    elif row == "static":
+        modules = "load_module static;\n"
+        routes = f"    route /static/ static {{ root {setup.files}; }}\n"
+    elif row == "access-log":
+        log = str(setup.work / "access.log")
     return f"""# written by test/bench/run
 load_module http1;
 load_module wsgi;
-error_log   stderr warn;
-access_log  off;
+{modules}error_log   stderr warn;
+access_log  {log};
 backlog     4096;
 pool web {{
     listen             127.0.0.1:{port};
     processes          1;
     keepalive_timeout  3600s;
-    worker             wsgi {{
+{routes}    worker             wsgi {{
         app      hello:app;
         chdir    {setup.bench};
         venv     {setup.work / "venv"};
@@ -116,15 +130,24 @@ def _licorne(setup: Setup, port: int, row: str) -> list[str]:
         raise BenchError("no build folder")
     threads = _threads(row, setup.licorne_threads)
     conf = setup.work / f"licorne-{row}.conf"
-    conf.write_text(licorne_config(setup, port, threads))
+    conf.write_text(licorne_config(setup, port, threads, row))
     return [setup.binary, "-c", str(conf)]
+
+
+def _licorne_log(setup: Setup, port: int, _row: str) -> list[str]:
+    (setup.work / "access.log").unlink(missing_ok=True)
+    return _licorne(setup, port, "access-log")
 
 
 def _echo(setup: Setup, port: int, _row: str) -> list[str]:
     return [str(setup.tools["echo"]), str(port), setup.echo_mode]
 
 
-def _nginx(setup: Setup, port: int, _row: str) -> list[str]:
+def _pyfloor(setup: Setup, port: int, _row: str) -> list[str]:
+    return [str(setup.tools["pyfloor"]), str(port)]
+
+
+def _nginx(setup: Setup, port: int, row: str) -> list[str]:
     run = setup.work / "nginx"
     run.mkdir(exist_ok=True)
     conf = run / "nginx.conf"
@@ -132,12 +155,17 @@ def _nginx(setup: Setup, port: int, _row: str) -> list[str]:
         f"    {kind}_temp_path {run}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;\n" if os.geteuid() == 0 else ""
+    place = f'location / {{ return 200 "{TEXT}"; }}'
+    extra = ""
+    if row == "static":
+        place += f" location /static/ {{ alias {setup.files}/; }}"
+        extra = "    sendfile on; tcp_nopush on; open_file_cache max=100; open_file_cache_valid 60s;\n"
     conf.write_text(
         f"""{user}daemon off; worker_processes 1; pid {run}/pid; error_log stderr error;
 events {{ worker_connections {MAX_CONNS}; }}
 http {{
 {temps}    access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; default_type text/plain;
-    server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{TEXT}"; }} }}
+{extra}    server {{ listen 127.0.0.1:{port} backlog=4096; {place} }}
 }}
 """
     )
@@ -172,15 +200,19 @@ def _gthread(setup: Setup, port: int, row: str) -> list[str]:
 
 
 LOADS = frozenset({"keepalive", "pipelined", "browser", "browser-pipelined"})
+FILES = {"static-1k": 1 << 10, "static-64k": 64 << 10, "static-10m": 10 << 20}
+STATIC = frozenset(FILES)
 ALL = LOADS | {"slow", "idle"}
 
 
 def catalogue() -> list[Server]:
     """All contestants, in the order of the table."""
     return [
-        Server("echo", "C, floor", LOADS, _echo),
-        Server("licorne", "WSGI", ALL, _licorne),
-        Server("nginx", "C, return", LOADS | {"idle"}, _nginx),
+        Server("echo", "C, floor", LOADS | {"return"}, _echo),
+        Server("pyfloor", "C+Python, floor", LOADS, _pyfloor),
+        Server("licorne", "WSGI", ALL | STATIC | {"return", "log"}, _licorne),
+        Server("licorne-log", "WSGI, access log", frozenset({"log"}), _licorne_log),
+        Server("nginx", "C, return", LOADS | STATIC | {"return", "idle"}, _nginx),
         Server("bjoern", "WSGI", LOADS | {"idle"}, _library("bjoern")),
         Server("fastpysgi", "WSGI", LOADS | {"idle"}, _library("fastpysgi")),
         Server("granian", "WSGI", ALL, _granian),
@@ -199,19 +231,31 @@ def _tail(result: subprocess.CompletedProcess[str]) -> str:
     return told[0][:240]
 
 
+def _compile(setup: Setup, name: str, sources: list[str], extra: list[str]) -> None:
+    """One C program of this folder, if any of its sources (the first is compiled) is newer."""
+    binary = setup.work / "bin" / name
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
+    paths = [setup.bench / source for source in sources]
+    if not binary.exists() or binary.stat().st_mtime < max(path.stat().st_mtime for path in paths):
+        flags = ["-O2", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+        result = _quiet([compiler, *flags, str(paths[0]), "-o", str(binary), *extra])
+        if result.returncode:
+            raise BenchError(f"cannot compile {sources[0]}: {_tail(result)}")
+    setup.tools[name] = binary
+
+
 def compile_tools(setup: Setup) -> None:
     """The C programs of this folder."""
-    out = setup.work / "bin"
-    out.mkdir(parents=True, exist_ok=True)
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
     for name, extra in (("echo", []), ("openloop", ["-lm"]), ("exeself", ["-shared", "-fPIC"])):
-        source, binary = setup.bench / f"{name}.c", out / name
-        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-            flags = ["-O2", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-            result = _quiet([compiler, *flags, str(source), "-o", str(binary), *extra])
-            if result.returncode:
-                raise BenchError(f"cannot compile {name}.c: {_tail(result)}")
-        setup.tools[name] = binary
+        _compile(setup, name, [f"{name}.c"], extra)
+
+
+def compile_pyfloor(setup: Setup, facts: dict[str, str]) -> None:
+    """The floor with Python in it, of the library that licorne embeds."""
+    library = facts["library"]
+    extra = ["-DPYTHON_FLOOR", "-I", facts["include"], library, f"-Wl,-rpath,{Path(library).parent}"]
+    _compile(setup, "pyfloor", ["echo.c", "pyfloor.h"], extra)
 
 
 def build_licorne(setup: Setup, given: Path | None) -> str:
@@ -234,8 +278,8 @@ def build_licorne(setup: Setup, given: Path | None) -> str:
     return "" if Path(setup.binary).exists() else "the build made no licorne binary"
 
 
-def embedded_python(setup: Setup) -> str:
-    """The interpreter that licorne embeds, found as its build finds it."""
+def embedded_python(setup: Setup) -> dict[str, str]:
+    """The Python that licorne embeds, found as its build finds it: executable, library, include."""
     wanted = ""
     if setup.build:
         result = _quiet(["meson", "introspect", "--buildoptions", str(setup.build)])
@@ -246,7 +290,7 @@ def embedded_python(setup: Setup) -> str:
     facts = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
     if "executable" not in facts:
         raise BenchError(f"no Python to embed: {_tail(result)}")
-    return facts["executable"]
+    return facts
 
 
 def install_peers(setup: Setup, servers: list[Server], install: bool) -> None:
@@ -277,21 +321,47 @@ def _installed(setup: Setup, pin: str) -> str:
     return _quiet([setup.venv_python, "-c", code, pin.partition("==")[0]]).stdout.strip()
 
 
+def make_files(setup: Setup) -> None:
+    """What the static rows ask for: bytes that are no text."""
+    setup.files.mkdir(parents=True, exist_ok=True)
+    for name, size in FILES.items():
+        path = setup.files / f"{name}.bin"
+        if not path.exists() or path.stat().st_size != size:
+            path.write_bytes(bytes(range(256)) * (size // 256))
+
+
+def module_missing(setup: Setup, name: str) -> str:
+    """Why a row that needs a module of licorne cannot be measured, or nothing."""
+    if not setup.build or (setup.build / f"{name}.so").exists():
+        return ""
+    return f"there is no {name}.so in {setup.build}: this source has no module `{name}`"
+
+
 def prepare(setup: Setup, servers: list[Server], given: Path | None, install: bool) -> None:
     """Build and install what the chosen servers need; what cannot be had says why in ``missing``."""
     by_name = {server.name: server for server in servers}
     compile_tools(setup)
     if "licorne" in by_name:
         by_name["licorne"].missing = build_licorne(setup, given)
-    setup.python = embedded_python(setup)
+    facts = embedded_python(setup)
+    setup.python = facts["executable"]
     install_peers(setup, servers, install)
     if "echo" in by_name:
         by_name["echo"].version = f"{setup.echo_mode} (echo.c)"
+    if "pyfloor" in by_name:
+        by_name["pyfloor"].version = "(pyfloor.h)"
+        try:
+            compile_pyfloor(setup, facts)
+        except BenchError as exc:
+            by_name["pyfloor"].missing = str(exc)
     if "nginx" in by_name:
         if shutil.which("nginx"):
             by_name["nginx"].version = _quiet(["nginx", "-v"]).stderr.strip().rpartition("/")[2]
         else:
             by_name["nginx"].missing = "not installed (Debian: apt-get install nginx-light)"
+    make_files(setup)
+    if "licorne-log" in by_name:
+        by_name["licorne-log"].missing = by_name["licorne"].missing if "licorne" in by_name else "licorne is not chosen"
     if "licorne" in by_name and setup.build and not by_name["licorne"].missing:
         rev = _quiet(["git", "-C", str(setup.root), "describe", "--always", "--dirty", "--tags"]).stdout.strip()
         told = _quiet([setup.binary, "-V"])
