@@ -24,7 +24,7 @@ lc_path_is_normal(const char *p, size_t n)
 }
 
 static int
-hex(char c)
+hex_value(char c)
 {
 	return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
 }
@@ -38,7 +38,7 @@ decode(char *to, const char *p, size_t n)
 	for (size_t k = 0; k < n; k++) {
 		char c = p[k];
 		int hi, lo;
-		if (c == '%' && k + 2 < n && (hi = hex(p[k + 1])) >= 0 && (lo = hex(p[k + 2])) >= 0) {
+		if (c == '%' && k + 2 < n && (hi = hex_value(p[k + 1])) >= 0 && (lo = hex_value(p[k + 2])) >= 0) {
 			c = (char)(hi << 4 | lo);
 			k += 2;
 		}

@@ -67,7 +67,7 @@ end_request(struct lc_srv *srv, struct lc_stream *s)
 	srv->requests++;
 	lc_chain_remove(s);
 	if (srv->access)
-		lc_access_log(srv->access, s, srv->loop.now);
+		lc_account(srv, s);
 	lc_stream_free(&srv->streams, s);
 }
 
