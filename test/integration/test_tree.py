@@ -52,7 +52,7 @@ def test_installation(start: Start, tmp_path: Path) -> None:
     assert any(f.endswith("/include/licorne/module.h") for f in files)
     assert any(f.endswith(("licorne.conf", "licorne.conf.sample")) for f in files), "a sample configuration"
     modules = {Path(f).name: tmp_path / f for f in files if f.endswith(".so")}
-    assert {"http1.so", "wsgi.so", "sync.so"} <= set(modules)
+    assert {"http1.so", "wsgi.so", "sync.so", "static.so"} <= set(modules)
     text = (tmp_path / pc).read_text()
     assert "moduledir=" in text
     assert "abi_major=" in text
