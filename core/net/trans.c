@@ -84,11 +84,12 @@ static int
 raw_send(struct lc_conn *c, size_t *ret)
 {
 	struct lc_ctrans *tr = c->tr;
-	struct iovec v = {.iov_base = tr->out + tr->out_off, .iov_len = tr->out_n - tr->out_off};
+	struct iovec v = {.iov_len = tr->out_n - tr->out_off};
 
 	*ret = 0;
 	if (v.iov_len == 0)
 		return 1;
+	v.iov_base = tr->out + tr->out_off;
 	ssize_t r = lc_send_iov(c->ev.fd, &v, 1, 0);
 	if (r < 0)
 		return (int)r;

@@ -485,7 +485,7 @@ client_run(void *arg)
 		sched_yield();
 	c->got = malloc(cap);
 	if (!c->stop_after && transported)
-		assert_int_equal(xor_write(&e, "", 0, 1), 0);
+		assert_true(xor_write(&e, "", 0, 1) == 0 || c->cut); /* it may be over by now */
 	else if (!c->stop_after)
 		shutdown(c->fd, SHUT_WR);
 	if (transported) {
