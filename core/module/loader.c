@@ -10,8 +10,8 @@
  */
 #include "module/loader_priv.h"
 
-#include <licorne/proto.h>
 #include <licorne/handler.h>
+#include <licorne/proto.h>
 #include <licorne/worker.h>
 
 #include <dlfcn.h>
