@@ -67,7 +67,9 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     if SANITIZED:
         env["ASAN_OPTIONS"] = "abort_on_error=0:exitcode=99:detect_leaks=1:allocator_may_return_null=1"
         env["LSAN_OPTIONS"] = f"suppressions={ROOT / 'test' / 'integration' / 'lsan.supp'}:print_suppressions=0"
-        env["TSAN_OPTIONS"] = f"suppressions={ROOT / 'test' / 'integration' / 'tsan.supp'}:halt_on_error=1:report_thread_leaks=0:exitcode=99"
+        env["TSAN_OPTIONS"] = (
+            f"suppressions={ROOT / 'test' / 'integration' / 'tsan.supp'}:halt_on_error=1:report_thread_leaks=0:exitcode=99"
+        )
         env["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1:exitcode=99"
         env["PYTHONMALLOC"] = "malloc"  # every object is an allocation of its own
     env.update(extra or {})

@@ -480,6 +480,39 @@ LC_PRINTF(3, 4) static void api_log(struct lc_conn *c, int level, const char *fm
 	va_end(ap);
 }
 
+/* For the access log: what is refused is no event of a stream that anybody has. */
+static void
+api_refused(struct lc_conn *c, struct lc_stream *st, uint32_t status, const struct lc_req *known)
+{
+	(void)st;
+	if (!conn_ok(c, "refused"))
+		return;
+	if (status < 400 || status > 599)
+		mt_broken("refused() with the status %u", status);
+	if (!known)
+		mt_broken("refused() without a struct of what is known");
+}
+
+/* No other protocol is loaded here: an offer to change is not taken up. */
+static const struct lc_proto *
+api_upgrade_find(struct lc_conn *c, struct lc_str *token, const void **ret_conf)
+{
+	(void)ret_conf;
+	if (conn_ok(c, "upgrade_find") && (!token || !token->n))
+		mt_broken("upgrade_find() without a token");
+	return NULL;
+}
+
+static int
+api_hand_over(struct lc_conn *c, const struct lc_proto *to, struct lc_stream *st)
+{
+	(void)to;
+	(void)st;
+	if (conn_ok(c, "hand_over"))
+		mt_broken("hand_over() to a protocol that upgrade_find() has not given");
+	return -ENOENT;
+}
+
 const struct lc_conn_api mt_conn_table = {
     .size = sizeof(struct lc_conn_api),
     .sess_alloc = api_sess_alloc,
@@ -503,4 +536,7 @@ const struct lc_conn_api mt_conn_table = {
     .date = api_date,
     .draining = api_draining,
     .log = api_log,
+    .refused = api_refused,
+    .upgrade_find = api_upgrade_find,
+    .hand_over = api_hand_over,
 };

@@ -47,7 +47,7 @@
 #define LC_CLOSE_LINGER 2 /* after the output: half-close, read and discard for at most 2 s (RFC 9112 9.6) */
 
 /*
- * name, open, recv and pull are required, and, of a protocol that opens streams, head, out_ready, reset and detach.  The
+ * name, open, recv and pull are required, and, of a protocol that opens streams, head, out_ready, reset and detach. The
  * rest may be NULL: no sniff() never claims, no eof() and no timeout() say LC_CONN_DEAD.
  */
 struct lc_proto {
