@@ -11,6 +11,9 @@
  *phase as it is with `st` NULL: the rest of the body is discarded, up to H1_DISCARD bytes.  CLOSED: everything that
  * still comes is thrown away.
  *
+ * A request whose offer of another protocol is taken (upgrade.c) never reaches a worker: WAIT, until the answer is out
+ *and the core takes the connection away.
+ *
  * Memory: the session, and while an exchange runs its struct h1_x and the request in the stream's arena.  Only a head
  *(or a trailer section) that did not come in one piece has a buffer, `part`, and only rendered output that did not fit
  *has one, `spill`.

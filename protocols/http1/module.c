@@ -56,10 +56,11 @@ static const struct lc_directive rows[] = {
 	    "The response to this request on a connection closes it. `0`: no limit; `1` turns keep-alive off."),
     LC_FLAG(struct h1_conf, server_header, "server_header", WHERE, "on", "send a Server field",
 	    "Whether responses say `Server: licorne`, unless the application sets the field itself."),
-    LC_FLAG(struct h1_conf, fold, "permit_obsolete_folding", WHERE, "off", "accept folded field lines",
-	    "Whether a field of a request may go on in a line that begins with white space (RFC 9112 5.2), as client "
-	    "certificates do that nginx passes on by `$ssl_client_cert`. Off, it is answered with 400. On, each fold "
-	    "becomes a space; fields that framing, routing or the connection depend on may not be folded all the same."),
+    LC_FLAG(
+	struct h1_conf, fold, "permit_obsolete_folding", WHERE, "off", "accept folded field lines",
+	"Whether a field of a request may go on in a line that begins with white space (RFC 9112 5.2), as client "
+	"certificates do that nginx passes on by `$ssl_client_cert`. Off, it is answered with 400. On, each fold "
+	"becomes a space; fields that framing, routing or the connection depend on may not be folded all the same."),
     LC_TRUST_ROWS(struct h1_conf, trust, WHERE),
 };
 

@@ -257,11 +257,12 @@ static const struct {
     {HPE_INVALID_CHUNK_SIZE, H1_CHUNK_SIZE, NULL},
 };
 
-/* Has the line of an HTTP/0.9 request ended?  llhttp would wait for an empty line behind it. */
-static int
-is_http09(const struct h1 *s, const char *at, size_t n)
+/* The end of an HTTP/0.9 request line in this input; NULL: it is none.  llhttp would wait for an empty line behind it.
+ */
+static const char *
+http09_end(const struct h1 *s, const char *at, size_t n)
 {
-	return s->phase == H1_HEAD && !s->sc->version_n && s->sc->url_n && memchr(at, '\n', n);
+	return s->phase == H1_HEAD && !s->sc->version_n && s->sc->url_n ? memchr(at, '\n', n) : NULL;
 }
 
 /* The table, and where the byte that is in the way says more than llhttp does.  It is the one at `pos` or before it. */
@@ -276,8 +277,6 @@ meaning(const struct h1 *s, llhttp_errno_t err, const char *why, const char *at,
 
 	if (err == HPE_INVALID_METHOD)
 		return lc_name_valid(&here, 1) ? H1_METHOD_UNKNOWN : H1_METHOD_TOKEN;
-	if (is_http09(s, at, (size_t)(pos - at)))
-		return H1_VERSION_MISSING;
 	for (size_t k = 0; k < sizeof(meanings) / sizeof(meanings[0]) && check == H1_CHECK_COUNT; k++)
 		if (meanings[k].err == err && (!meanings[k].reason || (why && strstr(why, meanings[k].reason))))
 			check = meanings[k].check;
@@ -319,9 +318,12 @@ parse_error(struct h1 *s, llhttp_errno_t err, const char *at, const char *pos, c
 		s->sc->n = 0;
 		s->sc->last = H1_LAST_NONE;
 	}
-	if (s->base && pos && h1_over_limit(s, (size_t)(pos - s->base), 1))
+	/* What stands behind such a line is not looked at when the line comes alone. */
+	const char *lf = http09_end(s, at, pos ? (size_t)(pos - at) : 0);
+	if (s->base && pos &&
+	    (lf ? h1_over_limit(s, (size_t)(lf + 1 - s->base), 0) : h1_over_limit(s, (size_t)(pos - s->base), 1)))
 		return;
-	check = meaning(s, err, why, at, pos ? pos : at, end);
+	check = lf ? H1_VERSION_MISSING : meaning(s, err, why, at, pos ? pos : at, end);
 	if (check == H1_CHECK_COUNT)
 		h1_fail(s, 400, why && *why ? why : llhttp_errno_name(err));
 	else if (h1_on(check))
@@ -422,9 +424,10 @@ parse(struct h1 *s, const char *at, size_t n)
 				h1_refuse(s, H1_CHUNK_FRAMING);
 		}
 		if (s->base && s->phase != H1_CLOSED) {
-			h1_over_limit(s, (size_t)(at + n - s->base), 0);
-			if (is_http09(s, at, n) && h1_on(H1_VERSION_MISSING))
-				h1_refuse(s, H1_VERSION_MISSING);
+			const char *lf = http09_end(s, at, n);
+			h1_over_limit(s, (size_t)((lf ? lf + 1 : at + n) - s->base), 0);
+			if (lf && h1_on(H1_VERSION_MISSING))
+				h1_refuse(s, H1_VERSION_MISSING); /* nothing, when it was too long */
 		}
 		return n;
 	}

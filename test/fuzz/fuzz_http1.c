@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fuzz_http1.c - any input, whole, byte by byte and cut at random: the same events, the same output, no broken promise.
+ * fuzz_http1.c - any input, whole, byte by byte and cut at random: the same events, the same output, no broken promise;
+ * with folded fields refused, and permitted.
  *
  * The random cuts and the output budgets derive from the input, so a finding is reproduced by its file alone.  Inputs
  * over 16 KiB are only fed whole: past some limits (discarding, chunk framing) what still fits depends on the cut.
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #include "../unit/http1_fake.h"
+#include "http1/http1.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerInitialize(int *, char ***);
@@ -26,14 +28,14 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 static struct fake *
-run(const uint8_t *data, size_t n, uint64_t cuts, size_t budget)
+run(const struct h1_conf *conf, const uint8_t *data, size_t n, uint64_t cuts, size_t budget)
 {
 	struct fake_opts o = {.budget = budget};
-	struct fake *f = fake_open(NULL, &o);
+	struct fake *f = fake_open(conf, &o);
 
 	if (!f)
 		abort();
-	for (size_t off = 0; off < n && !f->closed;) {
+	for (size_t off = 0; off < n && (!f->closed || f->closed == FAKE_HANDED);) {
 		size_t k = n - off;
 		if (cuts == 1) {
 			k = 1;
@@ -75,14 +77,10 @@ same(const char *what, const struct fake_buf *a, const struct fake_buf *b)
 	}
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+static void
+one(const struct h1_conf *conf, const uint8_t *data, size_t n, uint64_t seed)
 {
-	uint64_t seed = 12345;
-
-	for (size_t k = 0; k < n; k++)
-		seed = (seed ^ data[k]) * UINT64_C(0x100000001b3);
-	struct fake *whole = run(data, n, 0, 0);
+	struct fake *whole = run(conf, data, n, 0, 0);
 	drop_continue(&whole->out);
 	/* an application that does not wait for the body answers before or after the body turns out to be broken */
 	int early = strstr(whole->events.p, "path=/early ") || strstr(whole->events.p, "path=/reset ") ||
@@ -95,10 +93,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		const size_t budgets[] = {0, least + seed % 40, 0, least};
 		unsigned k = (seed >> 40) % 4;
 		for (unsigned first = all_ways ? 0 : k, last = all_ways ? 3 : k; first <= last; first++) {
-			struct fake *f = run(data, n, cuts[first], budgets[first]);
+			struct fake *f = run(conf, data, n, cuts[first], budgets[first]);
 			drop_continue(&f->out);
 			same("events", &whole->events, &f->events);
 			same("output", &whole->out, &f->out);
+			same("bytes for the next protocol", &whole->after, &f->after);
 			if (whole->closed != f->closed)
 				abort();
 			fake_free(f);
@@ -108,5 +107,19 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (whole->broken)
 		abort();
 	fake_free(whole);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	struct h1_conf conf;
+	uint64_t seed = 12345;
+
+	for (size_t k = 0; k < n; k++)
+		seed = (seed ^ data[k]) * UINT64_C(0x100000001b3);
+	fake_defaults(&conf);
+	one(&conf, data, n, seed);
+	conf.fold = 1;
+	one(&conf, data, n, seed);
 	return 0;
 }
