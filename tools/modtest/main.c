@@ -148,8 +148,8 @@ static const void *
 configure(const char *directives)
 {
 	struct lc_conf_opts o = {.load_module = load, .prefix = "."};
+	static struct lc_conf *conf; /* the module keeps pointers into it */
 	struct lc_err *err = lc_err_new();
-	struct lc_conf *conf = NULL;
 	char *text = NULL;
 	int n = asprintf(&text,
 			 "load_module %s; load_module modtest_worker; pool modtest { worker modtest_worker { } "
@@ -158,27 +158,37 @@ configure(const char *directives)
 
 	if (n < 0 || !err)
 		abort();
-	if (lc_conf_parse(&conf, text, (size_t)n, "--conf", &o, err) < 0) {
+	int r = lc_conf_parse(&conf, text, (size_t)n, "--conf", &o, err);
+	if (r < 0)
 		fputs(lc_err_text(err), stderr);
+	lc_err_free(err);
+	free(text);
+	if (r < 0)
 		return NULL;
-	}
 	const struct lc_block *pool = lc_conf_next(lc_conf_main_block(conf), LC_C_POOL, NULL);
 	return lc_conf_get(conf, lc_conf_next(pool, LC_C_LISTEN, NULL), &module->dirset);
 }
 
 static struct lc_conn_api table;
 
-static void __attribute__((noreturn)) not_faked(void)
+/* Functions that were appended to the table since host.c: there is nothing, which no module may take for more. */
+static void *
+not_faked(void)
 {
-	mt_broken("a function at the end of the \"conn\" table is called that this licorne-modtest does not know");
-	exit(1);
+	static int said;
+
+	if (!said++)
+		fputs("licorne-modtest: note: the module uses a function at the end of the \"conn\" table that is not "
+		      "tested "
+		      "here; it gives NULL\n",
+		      stderr);
+	return NULL;
 }
 
-/* Functions that were appended to the table since: they end the test when they are called, instead of crashing. */
 static void
 fill_table(void)
 {
-	void (*fn)(void) = (void (*)(void))not_faked;
+	void *(*fn)(void) = not_faked;
 
 	table = mt_conn_table;
 	for (size_t at = offsetof(struct lc_conn_api, sess_alloc); at + sizeof(fn) <= sizeof(table); at += sizeof(fn)) {
