@@ -110,7 +110,7 @@ fake_flush(struct lc_stream *s)
 		if (v->fd < 0)
 			memcpy(s->body + s->body_n, v->p, v->n);
 		else if (pread(v->fd, s->body + s->body_n, v->n, (off_t)v->off) != (ssize_t)v->n)
-			s->violations++;
+			s->short_file = 1;
 		s->files += v->fd >= 0;
 		s->body_n += v->n;
 		s->body[s->body_n] = '\0';

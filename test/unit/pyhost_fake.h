@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test/unit/pyhost_fake.h - a host for the Python workers: streams that are fed by the test and record the response.
+ * test/unit/pyhost_fake.h - a host for the Python workers and for handlers: streams that are fed by the test and record
+ * the response.
  *
  * Bodies come in pieces: read() gives one piece at a time and -EAGAIN between them, wait() makes the next one
  * available. The out queue says "full" whenever more than `room` bytes wait; wait(LC_EV_WRITE) empties it.  Slices that
@@ -34,8 +35,8 @@ struct lc_stream {
 	uint64_t memo;
 	char *body;
 	size_t body_n, waiting, room;
-	int fin, aborted;
-	size_t abort_after; /* the client goes away once that much of the body was written; 0: never */
+	int fin, aborted, short_file; /* short_file: one had not what its slice said */
+	size_t abort_after;           /* the client goes away once that much of the body was written; 0: never */
 	struct lc_slice held[64];
 	uint32_t nheld, files; /* files: slices of one that went out */
 	void *arena[256];
