@@ -49,8 +49,10 @@ read_all(int fd, int64_t at, size_t n)
 	size_t got = 0;
 
 	while (b && got < n) {
+		PyThreadState *ts = PyEval_SaveThread(); /* nobody else has b, and a disk may take its time */
 		ssize_t r = pread(fd, PyBytes_AS_STRING(b) + got, n - got, at + (int64_t)got);
 
+		PyEval_RestoreThread(ts); /* keeps errno */
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0) {
