@@ -112,9 +112,18 @@ def assert_styled(client: httpx.Client, home: Path) -> None:
 
 
 def test_admin_is_styled_by_the_applications_own_static_files(client: httpx.Client, home: Path, django: Server) -> None:
-    """To extend with the static handler: the same, by `route /static/ static { root HOME; }` and static=False."""
     django.allow(r"Not Found: /static/nothing\.css")
     assert_styled(client, home)
+
+
+def test_admin_is_styled_by_the_static_handler(start: Start, worker: str, home: Path) -> None:
+    """As a site is deployed: `collectstatic`, and one line in the pool.  No request for a style reaches Django."""
+    route = f"route /static/ static {{ root {quote(home / 'static')}; }}"
+    text = pool(worker, app="mysite.wsgi", chdir=SITE, block=block(home, static=False), inside=route)
+    server = start(config(text, main="load_module static;"))
+    with httpx.Client(base_url=server.url(""), timeout=120, follow_redirects=True) as client:
+        assert_styled(client, home)
+    assert "Not Found" not in server.log
 
 
 def test_streaming(client: httpx.Client) -> None:
