@@ -305,6 +305,17 @@ meaning(const struct h1 *s, llhttp_errno_t err, const char *why, const char *at,
 	}
 }
 
+/* Has the name of one field too many begun in the line of `pos`?  Nobody has noted it when it did not come to its end.
+ */
+static int
+one_too_many(const struct h1 *s, const char *pos)
+{
+	const struct h1_scratch *sc = s->sc;
+	const char *lf = sc->n == s->conf->fields ? memrchr(s->base, '\n', (size_t)(pos - s->base)) : NULL;
+
+	return lf && lf + 1 < pos && (uint32_t)(lf - s->base) > sc->v[sc->n - 1].name && lc_name_valid(lf + 1, 1);
+}
+
 /* llhttp stopped at `pos`, in input that begins at `at`, for a reason of its own: answer it. */
 static void
 parse_error(struct h1 *s, llhttp_errno_t err, const char *at, const char *pos, const char *end)
@@ -317,6 +328,10 @@ parse_error(struct h1 *s, llhttp_errno_t err, const char *at, const char *pos, c
 		s->base = lf ? lf + 1 : at;
 		s->sc->n = 0;
 		s->sc->last = H1_LAST_NONE;
+	}
+	if (err == HPE_INVALID_HEADER_TOKEN && s->base && pos && one_too_many(s, pos) && h1_on(H1_FIELD_COUNT)) {
+		h1_refuse(s, H1_FIELD_COUNT);
+		return;
 	}
 	/* What stands behind such a line is not looked at when the line comes alone. */
 	const char *lf = http09_end(s, at, pos ? (size_t)(pos - at) : 0);

@@ -461,3 +461,6 @@
 {"fold-then-plain-ok", "400", LINGER},
 {"fold-nul-permitted-folding", "400", LINGER},
 {"http09-long", "400", LINGER},
+{"fields-101-bad", "431", LINGER},
+{"fields-101-empty", "400", LINGER},
+{"trailers-101-bad", "431", LINGER},
