@@ -22,20 +22,20 @@
 
 /*
  * Heads of files that are asked for often get a number by which a protocol may keep what it rendered (lc_head.memo).  A
- * protocol keeps few of them, and for ever: so we take at most MEMOS in a process, and only after HOT requests.  They
- * count down from the top of their block, as others count up.
+ * protocol keeps few of them, and for ever: so we take at most MEMOS in a process, and only after HOT requests.
  */
-#define MEMO_BLOCK UINT64_C(0x7374617469630000) /* "static" */
 #define MEMOS 32u
 #define HOT 16u
 
 static uint64_t
-memo_of(struct st_rep *r, int which)
+memo_of(const struct st_inst *in, struct st_rep *r, int which)
 {
 	static uint32_t used;
 
-	if (!r->memo[which] && ++r->hits[which] == HOT && used < MEMOS)
-		r->memo[which] = MEMO_BLOCK | (0xffffu - used++);
+	if (!r->memo[which] && ++r->hits[which] == HOT && used < MEMOS) {
+		r->memo[which] = in->api->memo(in->ctx);
+		used++;
+	}
 	return r->memo[which];
 }
 
@@ -233,7 +233,7 @@ send_file(struct st_inst *in, struct lc_stream *s, struct st_rep *r, uint32_t st
 		f[h.nfields++] = (struct lc_field){
 		    .name = STR("Content-Range"), .token = LC_TOK_CONTENT_RANGE, .value = {p, (size_t)n}};
 	} else {
-		h.memo = memo_of(r, status == 304);
+		h.memo = memo_of(in, r, status == 304);
 	}
 	if (status == 304) {
 		h.nfields = r->n304;
