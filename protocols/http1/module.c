@@ -127,9 +127,26 @@ tell_refusal(struct h1 *s, uint32_t status)
 	h1_api->refused(s->c, s->st, status, &known);
 }
 
+/*
+ * Behind the line of an HTTP/0.9 request llhttp goes on as if there were fields.  What is wrong with them would depend
+ * on how much of them came with the line: the line alone is answered.
+ */
+static enum h1_check
+http09_check(const struct h1 *s, enum h1_check check)
+{
+	const struct h1_scratch *sc = s->sc;
+
+	if (s->phase != H1_HEAD || !sc || sc->version_n || s->p.http_major != 0 || s->p.http_minor != 9)
+		return check;
+	size_t end = sc->url + sc->url_n;
+	return end + (s->base[end] == '\r' ? 2 : 1) > s->conf->request_line ? H1_LINE_LENGTH : H1_VERSION_MISSING;
+}
+
 int
 h1_refuse(struct h1 *s, enum h1_check check)
 {
+	if (h1_on(H1_VERSION_MISSING))
+		check = http09_check(s, check);
 	return h1_fail(s, checks[check].status, checks[check].why);
 }
 

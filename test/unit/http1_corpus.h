@@ -464,3 +464,4 @@
 {"fields-101-bad", "431", LINGER},
 {"fields-101-empty", "400", LINGER},
 {"trailers-101-bad", "431", LINGER},
+{"http09-fields", "400", LINGER},
