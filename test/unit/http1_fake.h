@@ -30,9 +30,9 @@ struct fake {
 	struct lc_conn *c;
 	struct fake_buf events, out, log;
 	struct fake_buf access; /* refusals that the access log would show; what they show may depend on cuts */
-	struct fake_buf after; /* what came behind a request that handed the connection over */
-	int allocs;            /* how many so far, the module's own included */
-	int closed;            /* LC_CLOSE_* + 1; 0: open; FAKE_HANDED: another protocol has it */
+	struct fake_buf after;  /* what came behind a request that handed the connection over */
+	int allocs;             /* how many so far, the module's own included */
+	int closed;             /* LC_CLOSE_* + 1; 0: open; FAKE_HANDED: another protocol has it */
 	int requests, streams;
 	const char *broken;
 	int64_t timer[6]; /* -1: not armed */
