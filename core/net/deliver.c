@@ -249,7 +249,7 @@ lc_deliver(struct lc_conn *c, struct lc_stream *s)
 		if (!s->chain) /* killed inside a call that waited; release() has seen to the rest */
 			return 1;
 		/* A whole answer, given inside the call: pulled now, the end of the exchange is delivered here, too. */
-		if (!s->ev && s->out_fin && !s->shared && !srv->nested && lc_conn_pull(c) < 0)
+		if (!s->ev && !s->shared && s->out_fin && !srv->nested && lc_conn_pull(c) < 0)
 			return 1; /* the stream went with the connection */
 	} while (s->ev);
 	s->inready = 0;

@@ -413,31 +413,33 @@ take_file(struct lc_stream *s, struct lc_outv *v, struct lc_onode *o, uint64_t n
 	return (int64_t)n;
 }
 
-/* The usual response: one small piece without an owner (a file has one), all of it wanted, and nobody else to
- * tell. */
-static inline int
+/* The usual response: one small piece without an owner (a file has one), all of it wanted, and nobody else to tell.  Its
+ * bytes, or 0: it is not that, or there is no room. */
+static inline uint64_t
 take_small(struct lc_stream *s, struct lc_outv *v, uint64_t max)
 {
-	struct lc_onode *o = s->out_head;
+	struct lc_onode *o;
 
-	if (s->shared || !o || o->next || o->heap || o->s.release || s->full || o->s.n > LC_COPY_MAX || o->s.n > max ||
+	if (s->shared) /* what follows belongs to the other thread, too */
+		return 0;
+	o = s->out_head;
+	if (!o || o->next || o->heap || o->s.release || s->full || o->s.n > LC_COPY_MAX || o->s.n > max ||
 	    lc_outv_copy(v, o->s.p, o->s.n) < 0)
 		return 0;
 	s->out_head = s->out_tail = NULL;
 	s->out_bytes = 0;
 	s->sent += o->s.n;
-	return 1;
+	return o->s.n;
 }
 
 int64_t
 lc_stream_out_take(struct lc_stream *s, struct lc_outv *v, uint64_t max)
 {
-	uint64_t done = s->out_bytes;
+	uint64_t done = take_small(s, v, max);
 	int failed = 0;
 
-	if (take_small(s, v, max))
+	if (done)
 		return (int64_t)done;
-	done = 0;
 	lc__lock(s);
 	while (s->out_head && done < max) {
 		struct lc_onode *o = s->out_head;
