@@ -413,7 +413,7 @@ take_file(struct lc_stream *s, struct lc_outv *v, struct lc_onode *o, uint64_t n
 	return (int64_t)n;
 }
 
-/* The usual response: one small piece without an owner (a file has one), all of it wanted, and nobody else to tell.  Its
+/* The usual response: one small piece without an owner (a file has one), all of it wanted, and nobody else to tell. Its
  * bytes, or 0: it is not that, or there is no room. */
 static inline uint64_t
 take_small(struct lc_stream *s, struct lc_outv *v, uint64_t max)

@@ -72,12 +72,12 @@ def test_home(client: httpx.Client, django: Server) -> None:
     assert client.get("/").text == f"Hello from {django.url('/')}\n"
 
 
-def test_admin_login_and_forms(client: httpx.Client) -> None:
+def test_admin_login_and_forms(client: httpx.Client, worker: str) -> None:
     page = log_in(client)
     assert [r.status_code for r in page.history] == [302]
     assert "Site administration" in page.text
     page = client.get("/admin/auth/group/add/")
-    form = {"name": "grüße & co", "csrfmiddlewaretoken": token(page), "_save": "Save"}
+    form = {"name": f"grüße & co, {worker}", "csrfmiddlewaretoken": token(page), "_save": "Save"}
     page = client.post("/admin/auth/group/add/", data=form)
     assert page.url.path == "/admin/auth/group/"
     assert "grüße &amp; co" in page.text

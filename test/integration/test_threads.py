@@ -56,6 +56,7 @@ def switches(pid: int) -> int:
     return total
 
 
+@pytest.mark.normal  # ThreadSanitizer makes calls slow, and slow calls belong to the threads
 def test_fast_calls_run_inline(start: Start) -> None:
     """Seen from outside: a burst of pipelined calls is answered by one thread, without a switch per call."""
     server = start(config(pool(threads=4)))
