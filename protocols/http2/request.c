@@ -16,6 +16,7 @@
 
 #define ROOM 1024u
 #define FIELDS 16u
+#define CRUMBS 500u
 #define FAR 4u /* times limit_request_head: no client means that */
 
 int
@@ -32,9 +33,9 @@ h2_begin(struct h2 *s, int32_t id)
 	}
 	x->ng = x->core = 1;
 	nghttp2_session_set_stream_user_data(s->ng, id, x);
-	if (!s->nstreams++)
-		h2_tick_on(s);
+	s->nstreams++;
 	s->requests++;
+	h2_tick_on(s);
 	return 0;
 }
 
@@ -85,24 +86,30 @@ is(const uint8_t *name, size_t n, const char *what)
 	return n == strlen(what) && memcmp(name, what, n) == 0;
 }
 
-/* 0, or -1: the connection is going down. */
+/* The block counts as its lines would; far beyond the limit nobody is to be answered.  1: the connection is going down.
+ */
 int
+h2_header_size(struct h2 *s, size_t n)
+{
+	s->block_bytes += n + 4;
+	if (s->block_bytes <= FAR * s->conf->head_size)
+		return 0;
+	h2_go_away(s, NGHTTP2_ENHANCE_YOUR_CALM, "a header block far beyond limit_request_head");
+	return 1;
+}
+
+void
 h2_header(struct h2s *x, const uint8_t *name, size_t name_n, const uint8_t *value, size_t value_n)
 {
 	const struct h2_conf *conf = x->s->conf;
 	struct lc_str *pseudo = NULL;
 
-	x->head_bytes += name_n + value_n + 4; /* as much as it is on a line of its own */
-	if (x->head_bytes > FAR * conf->head_size) {
-		h2_go_away(x->s, NGHTTP2_ENHANCE_YOUR_CALM, "a header block far beyond limit_request_head");
-		return -1;
-	}
 	if (!x->st)
-		return 0;
-	if (x->head_bytes > conf->head_size)
+		return;
+	if (x->s->block_bytes > conf->head_size)
 		refuse(x, 431);
 	if (x->refuse && name[0] != ':')
-		return 0;
+		return;
 	if (name_n && name[0] == ':') {
 		if (is(name, name_n, ":method"))
 			pseudo = &x->method;
@@ -114,27 +121,30 @@ h2_header(struct h2s *x, const uint8_t *name, size_t name_n, const uint8_t *valu
 			pseudo = &x->scheme;
 		if (value_n > (pseudo == &x->path ? conf->request_line : conf->field_size)) {
 			refuse(x, pseudo == &x->path ? 414 : 431);
-			return 0;
+			return;
 		}
 		char *at = keep(x, value, value_n);
 		if (!at)
 			refuse(x, 503);
 		else
 			*pseudo = (struct lc_str){at, value_n};
-		return 0;
-	}
-	if (name_n + value_n + 2 > conf->field_size || x->nfields >= conf->fields) {
-		refuse(x, 431);
-		return 0;
+		return;
 	}
 	uint16_t token = lc_token((const char *)name, name_n);
+	/* browsers send a crumb for each cookie: together they are one field, and have a limit of their own */
+	uint32_t crumbs = x->ncookies ? x->ncookies - 1 : 0;
+	if (name_n + value_n + 2 > conf->field_size ||
+	    x->nfields - crumbs >= conf->fields + (crumbs && token == LC_TOK_COOKIE) || x->ncookies > CRUMBS) {
+		refuse(x, 431);
+		return;
+	}
 	if (x->in == H2_IN_TRAILERS && !lc_token_in_trailer(token))
-		return 0; /* RFC 9110 6.5.1 */
+		return; /* RFC 9110 6.5.1 */
 	char *at = keep(x, value, value_n);
 	const char *nm = token ? lc_token_name(token) : keep(x, name, name_n);
 	if (!at || !nm) {
 		refuse(x, 503);
-		return 0;
+		return;
 	}
 	struct lc_str v = lc_value_trim(at, value_n);
 	switch (x->in == H2_IN_TRAILERS ? LC_TOK_NONE : token) {
@@ -160,16 +170,19 @@ h2_header(struct h2s *x, const uint8_t *name, size_t name_n, const uint8_t *valu
 	case LC_TOK_COOKIE:
 		x->ncookies++;
 		break;
+	case LC_TOK_NONE:
+		x->has_priority |= x->in == H2_IN_HEAD && is(name, name_n, "priority");
+		break;
 	default:
 		break;
 	}
 	struct lc_field *f = field_new(x);
 	if (!f) {
 		refuse(x, 503);
-		return 0;
+		return;
 	}
 	*f = (struct lc_field){.name = {nm, name_n}, .value = v, .token = token};
-	return 0;
+	return;
 }
 
 /* Crumbs become one field, where the first of them was (RFC 9113 8.2.3). */
@@ -245,6 +258,32 @@ check(struct h2s *x, struct lc_target *ret)
 	return NULL;
 }
 
+/* What a trusted proxy says of the client.  NULL, or why the request is refused. */
+static const char *
+believe_proxy(struct h2s *x)
+{
+	const char *ignored = NULL;
+	int r = lc_trust_apply(x->s->trust, &x->s->trusted, x->rq, x->st, h2_api->stream_alloc, &ignored);
+
+	if (ignored)
+		h2_api->log(x->s->c, LC_LOG_DEBUG, "ignored, from a trusted proxy: %s", ignored);
+	if (r == LC_TRUST_OK)
+		return NULL;
+	refuse(x, r == LC_TRUST_CONTRADICTION ? 400 : 503);
+	return r == LC_TRUST_CONTRADICTION ? "fields of a trusted proxy contradict each other"
+					   : "no memory for the head";
+}
+
+/* Without a word of the client's its streams take turns: a download does not hold up what is asked for beside it.
+ * (RFC 9218 4.2's default, one after the other, is a guess of what it wants, which a server need not share.) */
+static void
+take_turns(struct h2s *x)
+{
+	nghttp2_extpri now = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
+
+	h2_must(x->s, nghttp2_session_change_extpri_stream_priority(x->s->ng, x->id, &now, 0));
+}
+
 void
 h2_headers_end(struct h2s *x, int end_stream)
 {
@@ -279,36 +318,45 @@ h2_headers_end(struct h2s *x, int end_stream)
 	rq->length = end_stream ? 0 : x->length;
 	if (!end_stream)
 		rq->flags |= (uint16_t)(LC_R_BODY | (x->expect ? LC_R_EXPECT : 0));
+	if (x->s->trust && (why = believe_proxy(x))) {
+		h2_answer(x, x->refuse, why);
+		return;
+	}
+	if (!x->has_priority)
+		take_turns(x);
 	x->headed = 1;
 	if (h2_api->stream_head(x->st, end_stream) < 0)
 		h2_answer(x, 503, "no memory for the request");
 }
 
-int
+void
 h2_data(struct h2s *x, const uint8_t *p, size_t n)
 {
 	const struct h2_conf *conf = x->s->conf;
 
 	x->stalled = 0;
 	x->in_total += n;
-	h2_worth(x->s, 1 + (uint32_t)(n >> 10));
 	h2_credit(x, n);
 	if (!x->st)
-		return 0;
+		return;
+	h2_brought(x->s, n);
 	if (conf->body_size && x->in_total > conf->body_size)
 		h2_answer(x, 413, "the body is larger than limit_request_body");
 	else if (h2_api->stream_body(x->st, p, n) < 0)
 		h2_answer(x, 503, "no memory for the body");
-	return 0;
 }
 
 /* The last byte, or the trailers, have come. */
 void
 h2_end(struct h2s *x)
 {
-	int trailers = x->in == H2_IN_TRAILERS && !x->refuse;
+	int trailers = x->in == H2_IN_TRAILERS;
 
 	x->in = H2_IN_DONE;
+	if (x->st && x->refuse) {
+		h2_answer(x, x->refuse, "the trailer fields are too many or too large");
+		return;
+	}
 	if (x->st && h2_api->stream_end(x->st, trailers ? x->fields : NULL, trailers ? x->nfields : 0) < 0)
 		h2_answer(x, 503, "no memory for the body");
 }

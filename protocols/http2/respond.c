@@ -17,6 +17,7 @@
 #include "http2/http2.h"
 
 #define NV_STACK 72u
+#define H2_TINY 64u
 
 static nghttp2_nv
 nv(const char *name, size_t name_n, const char *value, size_t value_n, uint8_t flags)
@@ -28,8 +29,8 @@ nv(const char *name, size_t name_n, const char *value, size_t value_n, uint8_t f
 
 /* Fields of the application as they may go out; how many.  nghttp2 lowers the names that it copies. */
 static size_t
-put_fields(nghttp2_nv *to, const struct lc_field *f, uint32_t n, int trailer, int *has_date,
-	   int *has_server, int64_t *length)
+put_fields(nghttp2_nv *to, const struct lc_field *f, uint32_t n, int trailer, int *has_date, int *has_server,
+	   int64_t *length)
 {
 	nghttp2_nv *at = to;
 
@@ -52,7 +53,8 @@ put_fields(nghttp2_nv *to, const struct lc_field *f, uint32_t n, int trailer, in
 		default:
 			break;
 		}
-		*at++ = nv(token ? lc_token_name(token) : f->name.p, f->name.n, f->value.p, f->value.n,
+		struct lc_str v = lc_value_trim(f->value.p, f->value.n); /* RFC 9113 8.2.1 */
+		*at++ = nv(token ? lc_token_name(token) : f->name.p, f->name.n, v.p, v.n,
 			   token ? NGHTTP2_NV_FLAG_NO_COPY_NAME : NGHTTP2_NV_FLAG_NONE);
 	}
 	return (size_t)(at - to);
@@ -84,10 +86,12 @@ read_queue(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *
 		return NGHTTP2_ERR_DEFERRED;
 	}
 	if (fin && x->out_left != UINT64_MAX && n < x->out_left) {
-		h2_api->log(x->s->c, LC_LOG_WARN, "the response is shorter than its Content-Length: the stream is reset");
+		h2_api->log(x->s->c, LC_LOG_WARN,
+			    "the response is shorter than its Content-Length: the stream is reset");
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	}
 	*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+	x->tiny = n > max && max < H2_TINY;
 	if (n > max) {
 		n = max;
 	} else if (fin || n == x->out_left) {
@@ -99,8 +103,10 @@ read_queue(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *
 			if (x->ntrailers > NV_STACK)
 				v = h2_api->stream_alloc(x->st, x->ntrailers * sizeof(*v));
 			size_t k = v ? put_fields(v, x->trailers, x->ntrailers, 1, &date, &server, &length) : 0;
-			if (k && nghttp2_submit_trailer(ng, id, v, k) == 0)
+			int rv = k ? nghttp2_submit_trailer(ng, id, v, k) : 0;
+			if (k && rv == 0)
 				*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+			h2_must(x->s, rv);
 		}
 	}
 	return (ssize_t)n;
@@ -147,7 +153,8 @@ info(struct h2s *x, const struct lc_head *h)
 		return; /* a hint may be lost */
 	v[0] = nv_status(h->status, status);
 	size_t n = 1 + put_fields(v + 1, h->fields, h->nfields, 0, &date, &server, &length);
-	nghttp2_submit_headers(x->s->ng, NGHTTP2_FLAG_NONE, x->id, NULL, v, n, NULL);
+	int32_t rv = nghttp2_submit_headers(x->s->ng, NGHTTP2_FLAG_NONE, x->id, NULL, v, n, NULL);
+	h2_must(x->s, rv < 0 ? rv : 0);
 }
 
 static int
@@ -215,7 +222,7 @@ h2_head(void *sess, void *ps, const struct lc_head *h)
 		if (h->status == 100)
 			x->expect = 0;
 	} else if (!x->answered && final(x, h) != 0) {
-		nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, x->id, NGHTTP2_INTERNAL_ERROR);
+		h2_rst(x, NGHTTP2_INTERNAL_ERROR);
 	}
 	h2_wants(s);
 	return LC_OK;
@@ -233,16 +240,21 @@ h2_answer(struct h2s *x, uint32_t status, const char *why)
 	h2_api->log(s->c, LC_LOG_INFO, "request refused with %u: %s", status, why);
 	if (x->st) {
 		struct lc_stream *stream = x->st;
+		if (!x->answered) {
+			struct lc_req known = {
+			    .size = sizeof(known), .method = x->method, .target = x->path, .protocol = {"HTTP/2", 6}};
+			h2_api->refused(s->c, stream, status, &known);
+		}
 		h2s_part(x);
 		h2_api->stream_abort(stream, status == 408   ? LC_RSN_TIMEOUT
 					     : status == 413 ? LC_RSN_LIMIT
 					     : status >= 500 ? LC_RSN_APP_ERROR
 							     : LC_RSN_PROTO_ERROR);
 	}
-	if (!x->ng)
+	if (!x->ng || x->rst)
 		return;
 	if (x->answered) {
-		nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, x->id, NGHTTP2_INTERNAL_ERROR);
+		h2_rst(x, NGHTTP2_INTERNAL_ERROR);
 		h2_wants(s);
 		return;
 	}
@@ -256,8 +268,9 @@ h2_answer(struct h2s *x, uint32_t status, const char *why)
 	int k = snprintf(digits, sizeof(digits), "%zu", reason.n);
 	v[n++] = nv("content-length", 14, digits, (size_t)k, NGHTTP2_NV_FLAG_NO_COPY_NAME);
 	nghttp2_data_provider body = {.source.ptr = x, .read_callback = read_text};
-	x->answered = 1;
-	nghttp2_submit_response(s->ng, x->id, v, n, x->text_n ? &body : NULL);
+	x->answered = x->own = 1;
+	if (nghttp2_submit_response(s->ng, x->id, v, n, x->text_n ? &body : NULL) != 0)
+		h2_rst(x, NGHTTP2_INTERNAL_ERROR);
 	h2_wants(s);
 }
 
@@ -271,7 +284,9 @@ h2_out_ready(void *sess, void *ps)
 		return;
 	if (x->deferred) {
 		x->deferred = 0;
-		nghttp2_session_resume_data(s->ng, x->id);
+		int rv = nghttp2_session_resume_data(s->ng, x->id);
+		if (nghttp2_is_fatal(rv)) /* else it is closing, or blocked by its window all the same */
+			h2_must(s, rv);
 	}
 	h2_wants(s);
 }
@@ -316,7 +331,7 @@ h2_reset(void *sess, void *ps, uint32_t reason)
 	h2s_part(x);
 	h2_api->stream_done(st);
 	if (x->ng)
-		nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, x->id, NGHTTP2_INTERNAL_ERROR);
+		h2_rst(x, NGHTTP2_INTERNAL_ERROR);
 	h2_wants(s);
 }
 
@@ -333,6 +348,7 @@ pay(struct h2 *s, struct lc_outv *v)
 		int64_t n;
 		if (x && x->st) {
 			n = h2_api->stream_take(x->st, v, s->owed);
+			s->broken |= n < 0;
 			if (n <= 0)
 				return 0;
 			if (x->out_left != UINT64_MAX)
@@ -342,7 +358,8 @@ pay(struct h2 *s, struct lc_outv *v)
 			n = (int64_t)(s->owed < sizeof(zeros) ? s->owed : sizeof(zeros));
 			if ((uint64_t)n > room)
 				n = (int64_t)room;
-			if (n == 0 || h2_api->out_copy(v, zeros, (size_t)n) < 0)
+			n += n == 0; /* for the vector to say that it is full */
+			if (h2_api->out_copy(v, zeros, (size_t)n) < 0)
 				return 0;
 		}
 		s->owed -= (uint64_t)n;
@@ -365,6 +382,9 @@ h2_send_data(struct h2 *s, struct h2s *x, const uint8_t *framehd, size_t n)
 	}
 	s->owed = n;
 	s->owed_of = x;
+	x->stalled = 0;
+	if (!x->tiny)
+		h2_worth(s, 2 + (uint32_t)(n >> 10));
 	if (pay(s, s->v))
 		return 0;
 	s->full = 1;
@@ -381,7 +401,8 @@ h2_pull(void *sess, struct lc_outv *v)
 	for (;;) {
 		if (s->pend_n) {
 			uint64_t room = h2_api->out_room(v), n = s->pend_n < room ? s->pend_n : room;
-			if (n == 0 || h2_api->out_copy(v, s->pend, n) < 0)
+			n += n == 0; /* for the vector to say that it is full */
+			if (h2_api->out_copy(v, s->pend, n) < 0)
 				break;
 			s->pend += n;
 			s->pend_n -= n;
@@ -402,9 +423,13 @@ h2_pull(void *sess, struct lc_outv *v)
 		s->pend_n = (size_t)n;
 	}
 	s->v = NULL;
+	if (s->broken) {
+		h2_api->log(s->c, LC_LOG_ERROR, "connection closed: no memory for its output");
+		return LC_CONN_DEAD;
+	}
 	if (s->full || s->pend_n || s->owed)
 		h2_api->want_write(s->c);
 	else if (!nghttp2_session_want_read(s->ng) && !nghttp2_session_want_write(s->ng))
-		h2_api->conn_close(s->c, s->closing ? LC_CLOSE_LINGER : LC_CLOSE_FLUSH);
+		h2_api->conn_close(s->c, LC_CLOSE_LINGER); /* the peer may have said more than we have read */
 	return LC_OK;
 }

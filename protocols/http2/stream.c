@@ -11,7 +11,11 @@
 
 #include "http2/http2.h"
 
+#ifdef LC_DEBUG
+#define KEEP 0u /* so that the sanitizers see what outlives its stream */
+#else
 #define KEEP 128u
+#endif
 
 static struct h2s *kept;
 static uint32_t nkept;
@@ -54,7 +58,9 @@ h2s_free_if_done(struct h2s *x)
 		x->next->prev = x->prev;
 	if (s->owed_of == x)
 		s->owed_of = NULL;
-	if (nkept < KEEP) {
+	if (!s->all && !s->dead)
+		h2_arm_idle(s);
+	if (nkept + 1 <= KEEP) {
 		x->next = kept;
 		kept = x;
 		nkept++;
@@ -73,8 +79,8 @@ forget_queue(struct h2s *x)
 	s->queued -= x->queued;
 	x->queued = 0;
 	s->held -= held;
-	if (held)
-		nghttp2_session_consume_connection(s->ng, held);
+	if (held && !s->closing)
+		h2_must(s, nghttp2_session_consume_connection(s->ng, held));
 }
 
 void
@@ -83,13 +89,13 @@ h2_credit(struct h2s *x, size_t n)
 	struct h2 *s = x->s;
 
 	if (!x->st) { /* discarded */
-		nghttp2_session_consume(s->ng, x->id, n);
+		h2_must(s, nghttp2_session_consume(s->ng, x->id, n));
 		return;
 	}
 	x->queued += n;
 	s->queued += n;
 	if (s->queued <= s->conf->conn_window)
-		nghttp2_session_consume_connection(s->ng, n);
+		h2_must(s, nghttp2_session_consume_connection(s->ng, n));
 	else
 		s->held += n;
 }
@@ -105,9 +111,9 @@ h2_consumed(void *sess, void *ps, size_t n)
 	s->queued -= k;
 	s->held -= held;
 	if (x->ng && k)
-		nghttp2_session_consume_stream(s->ng, x->id, k);
+		h2_must(s, nghttp2_session_consume_stream(s->ng, x->id, k));
 	if (held)
-		nghttp2_session_consume_connection(s->ng, held);
+		h2_must(s, nghttp2_session_consume_connection(s->ng, held));
 	h2_wants(s);
 }
 
@@ -132,7 +138,7 @@ h2s_ended(struct h2s *x)
 	}
 	/* An answer that did not need the whole body: the client may stop sending it (RFC 9113 8.1). */
 	if (x->ng && x->in != H2_IN_DONE)
-		nghttp2_submit_rst_stream(x->s->ng, NGHTTP2_FLAG_NONE, x->id, NGHTTP2_NO_ERROR);
+		h2_rst(x, NGHTTP2_NO_ERROR);
 }
 
 void
@@ -145,10 +151,8 @@ h2_detach(void *sess, void *ps)
 	x->core = 0;
 	x->rq = NULL;
 	s->nstreams--;
-	if (x->ng && !x->ended) /* the core's doing: nothing more will come */
-		nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, x->id, NGHTTP2_CANCEL);
+	if (x->ng && !x->ended && !x->own) /* the core's doing: nothing more will come */
+		h2_rst(x, NGHTTP2_CANCEL);
 	h2s_free_if_done(x);
-	if (!s->nstreams)
-		h2_arm_idle(s);
 	h2_wants(s);
 }
