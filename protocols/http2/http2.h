@@ -101,6 +101,7 @@ struct h2 {
 	uint32_t nresets;
 	uint8_t drain;     /* 0, or 1 + the phase that was sent */
 	uint8_t own_drain; /* keepalive_requests: the second step is ours, too */
+	uint8_t leaving;   /* the peer has sent GOAWAY */
 	uint8_t dead;
 	uint8_t broken; /* nghttp2 lacks memory: the connection cannot go on */
 	uint8_t ticking, pinged, ponged, trusted;
@@ -115,6 +116,7 @@ void h2_arm_idle(struct h2 *);
 void h2_go_away(struct h2 *, uint32_t error, const char *why); /* an error of the peer: log line, GOAWAY, close */
 void h2_wants(struct h2 *); /* after anything that may have given nghttp2 something to say */
 void h2_tick_on(struct h2 *);
+int h2_over(const struct h2 *);            /* nothing more is to be read */
 void h2_must(struct h2 *, int rv);         /* an outcome of nghttp2's: what it cannot do ends the connection */
 void h2_rst(struct h2s *, uint32_t error); /* once; nothing that was submitted and not sent goes out any more */
 

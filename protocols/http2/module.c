@@ -23,6 +23,11 @@
 #define QUEUE_MAX 1000u
 #define SEND_HEAD_MAX (2u << 20) /* more than fits into a stream's arena */
 
+/* Newer than 1.52, and patched into it by distributions.  It counts each piece of a frame that comes in pieces, so the
+ * default of 8 would end clients that are merely slow; on_begin_frame() counts frames. */
+extern void nghttp2_option_set_max_continuations(nghttp2_option *, size_t) __attribute__((weak));
+#define CONTINUATIONS_MAX 1000u
+
 const struct lc_conn_api *h2_api;
 static const struct lc_config_api *h2_config;
 static nghttp2_session_callbacks *callbacks;
@@ -102,10 +107,19 @@ arm(struct h2 *s, uint32_t which, uint64_t ms)
 	h2_api->timer(s->c, which, ms ? (int64_t)(ms > INT64_MAX ? INT64_MAX : ms) : -1);
 }
 
+/* After the last GOAWAY, or the peer's, what counts is our list: nghttp2 1.52 keeps counting a stream that
+ * PRIORITY_UPDATE announced.
+ */
+int
+h2_over(const struct h2 *s)
+{
+	return !nghttp2_session_want_read(s->ng) || ((s->drain == 2 || s->leaving) && !s->all);
+}
+
 void
 h2_wants(struct h2 *s)
 {
-	if (!s->dead && (nghttp2_session_want_write(s->ng) || !nghttp2_session_want_read(s->ng)))
+	if (!s->dead && (nghttp2_session_want_write(s->ng) || h2_over(s)))
 		h2_api->want_write(s->c);
 }
 
@@ -297,6 +311,9 @@ on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *user)
 		h2_go_away(s, NGHTTP2_PROTOCOL_ERROR, "PRIORITY on stream 0");
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	}
+	if ((hd->type == NGHTTP2_PRIORITY || hd->type == NGHTTP2_PRIORITY_UPDATE) &&
+	    h2_charge(s, 1, "too many PRIORITY frames"))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	/* Frames of a header block that bring no field: a block need never end (CVE-2024-28182 and its kin). */
 	if (hd->type == NGHTTP2_CONTINUATION &&
 	    (++s->block_frames > 16 || h2_charge(s, hd->length < 64 ? 8 : 1, "too many CONTINUATION frames"))) {
@@ -336,11 +353,8 @@ on_frame_recv(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 		else
 			bad = h2_charge(s, 1, "too many PING frames");
 		break;
-	case NGHTTP2_PRIORITY:
-	case NGHTTP2_PRIORITY_UPDATE:
-		bad = h2_charge(s, 1, "too many PRIORITY frames");
-		break;
 	case NGHTTP2_GOAWAY:
+		s->leaving = 1;
 		bad = h2_charge(s, 1, "too many GOAWAY frames");
 		break;
 	case NGHTTP2_RST_STREAM:
@@ -530,11 +544,12 @@ h2_recv(void *sess, const uint8_t *p, size_t n)
 	if (s->closing) /* what the peer still says is of no interest, but it must be read: LINGER */
 		return (int64_t)n;
 	ssize_t r = nghttp2_session_mem_recv(s->ng, p, n);
-	if (r < 0 && !s->closing)
+	if (r < 0 &&
+	    !s->closing) /* FLOODED and, with a patched 1.52, what its header does not name: too much of something */
 		h2_go_away(s,
-			   r == NGHTTP2_ERR_NOMEM     ? NGHTTP2_INTERNAL_ERROR
-			   : r == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM
-						      : NGHTTP2_PROTOCOL_ERROR,
+			   r == NGHTTP2_ERR_NOMEM              ? NGHTTP2_INTERNAL_ERROR
+			   : r == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? NGHTTP2_PROTOCOL_ERROR
+							       : NGHTTP2_ENHANCE_YOUR_CALM,
 			   nghttp2_strerror((int)r));
 	if (s->conf->max_requests && s->requests >= s->conf->max_requests && !s->drain) {
 		s->drain = s->own_drain = 1;
@@ -744,6 +759,8 @@ h2_load(const struct lc_host *host)
 	nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE);
 	nghttp2_option_set_max_outbound_ack(option, 100);
 	nghttp2_option_set_max_settings(option, 32);
+	if (nghttp2_option_set_max_continuations)
+		nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX);
 	nghttp2_option_set_max_send_header_block_length(option, SEND_HEAD_MAX);
 	return 0;
 }

@@ -243,7 +243,8 @@ h2_answer(struct h2s *x, uint32_t status, const char *why)
 		if (!x->answered) {
 			struct lc_req known = {
 			    .size = sizeof(known), .method = x->method, .target = x->path, .protocol = {"HTTP/2", 6}};
-			h2_api->refused(s->c, stream, status, &known);
+			/* of a request that the worker has not heard of there is no other record */
+			h2_api->refused(s->c, x->headed ? stream : NULL, status, &known);
 		}
 		h2s_part(x);
 		h2_api->stream_abort(stream, status == 408   ? LC_RSN_TIMEOUT
@@ -429,7 +430,7 @@ h2_pull(void *sess, struct lc_outv *v)
 	}
 	if (s->full || s->pend_n || s->owed)
 		h2_api->want_write(s->c);
-	else if (!nghttp2_session_want_read(s->ng) && !nghttp2_session_want_write(s->ng))
+	else if (h2_over(s) && !nghttp2_session_want_write(s->ng))
 		h2_api->conn_close(s->c, LC_CLOSE_LINGER); /* the peer may have said more than we have read */
 	return LC_OK;
 }
