@@ -182,7 +182,7 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 		if (s->proto_ref) {
 			c->proto->detach(c->sess, s->ps);
 			s->proto_ref = 0;
-			s->put_out = c->put_out - s->put_out;
+			s->put_out = lc_conn_put_out(c, s);
 		}
 		lc_chain_remove(s);
 		s->ev = ev;

@@ -109,6 +109,13 @@ lc_conn_srv(const struct lc_conn *c)
 	return c->lsn->srv;
 }
 
+/* What the protocol put out for a stream that ends now.  Of streams side by side nobody can tell but their bodies. */
+static inline uint64_t
+lc_conn_put_out(const struct lc_conn *c, const struct lc_stream *s)
+{
+	return c->proto->flags & LC_P_MULTIPLEX ? s->sent : c->put_out - s->put_out;
+}
+
 /* conn.c: run a connection until nothing more can be done now.  The lead may be lost inside. */
 void lc_conn_run(struct lc_conn *);
 int lc_conn_pull(struct lc_conn *); /* 1: something was pulled, 0: nothing to do, -1: killed */

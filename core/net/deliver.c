@@ -210,7 +210,7 @@ deliver_once(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 	if ((ev & LC_SE_DETACH) && s->proto_ref) {
 		c->proto->detach(c->sess, s->ps);
 		s->proto_ref = 0;
-		s->put_out = c->put_out - s->put_out;
+		s->put_out = lc_conn_put_out(c, s);
 		c->flags &= ~LC_C_STALLED;
 		if (s->worker_ref && !s->out_fin) {
 			/* The response is complete without what the worker still has (HEAD, a body beyond its length):

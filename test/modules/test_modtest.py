@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""licorne-modtest finds what is wrong: test_modtest.py MODTEST FOLDER SOURCE_ROOT HTTP1.so ECHO.so ASK.so
+"""licorne-modtest finds what is wrong: test_modtest.py MODTEST FOLDER SOURCE_ROOT HTTP1.so HTTP2.so ECHO.so ASK.so
 
 Modules without a defect pass; each of broken.c's gets its sentence, an exit status of 1 and the input and step.
 """
@@ -88,7 +88,12 @@ def main() -> int:
         return f"broken_{name}: expected /{SENTENCES[name]}/, exit status {status}:\n{text}"
 
     good = [(folder / "broken_nothing.so", corpus)]
-    corpora = ["test/fuzz/corpus/http1", "docs/examples/echo/corpus", "docs/examples/ask/corpus"]
+    corpora = [
+        "test/fuzz/corpus/http1",
+        "test/fuzz/corpus/http2",
+        "docs/examples/echo/corpus",
+        "docs/examples/ask/corpus",
+    ]
     for path, name in zip(sys.argv[4:], corpora, strict=True):
         good.append((Path(path), str(root / name)))
     with ThreadPoolExecutor(2) as pool:
