@@ -6,8 +6,13 @@
  * what it writes to the core.  So it never sees a descriptor, and all records of a turn leave in one send.
  *
  * Traps: the error queue is the thread's, and what one connection left there is taken for the next one's error: it is
- * emptied before each call.  OpenSSL says WANT_READ only when the BIO has nothing left, so input() always takes all.
- * SSL_write() makes a record of each call: pieces are joined first.
+ * emptied before each call, and after our callbacks.  OpenSSL says WANT_READ only when the BIO has nothing left, so
+ * input() always takes all: the room it has exceeds what it is given by more than the record that OpenSSL may hold
+ * back. SSL_write() makes a record of each call: pieces are joined first.  SSL_MODE_ENABLE_PARTIAL_WRITE must be off:
+ * with it, a client that negotiates small records (max_fragment_length) gets only the first one.
+ *
+ * After the handshake a peer may send messages of no use that cost more than they weigh (KeyUpdate makes us derive
+ * keys and answer; renegotiation is answered with an alert).  Some without data between them are one too many.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,6 +24,7 @@
 #include "tls/tls.h"
 
 #define RECORD (16u << 10)
+#define NOISE 128u /* steps of OpenSSL's state machine after the handshake, without data: some 32 messages */
 
 struct tls {
 	SSL *ssl;
@@ -26,8 +32,12 @@ struct tls {
 	const struct tls_lsn *lsn;
 	const uint8_t *in; /* during input() */
 	size_t in_n;
-	uint8_t up, eof, broken; /* broken: raw() has failed */
+	uint32_t noise;
+	uint8_t up, broken; /* broken: raw() has failed */
 };
+
+static const char not_tls[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 49\r\n"
+			      "Connection: close\r\n\r\nThis port speaks TLS: ask for it with https://.\r\n";
 
 const char *
 tls_error(char *buf, size_t n)
@@ -51,9 +61,9 @@ bio_read(BIO *b, char *to, int n)
 	struct tls *t = BIO_get_data(b);
 
 	BIO_clear_retry_flags(b);
+	if (t->noise > NOISE)
+		return -1;
 	if (!t->in_n) {
-		if (t->eof)
-			return 0;
 		BIO_set_retry_read(b);
 		return -1;
 	}
@@ -136,62 +146,84 @@ conn_close(void *arg)
 	free(t);
 }
 
-static void
-fact(struct tls *t, const char *name, const char *value)
+/* Called for steps of a handshake and for alerts, never for data. */
+void
+tls_noise(const SSL *ssl, int where, int ret)
 {
-	if (value)
-		tls_api->fact(t->c, (struct lc_str){name, strlen(name)}, (struct lc_str){value, strlen(value)});
+	struct tls *t = SSL_get_app_data(ssl);
+
+	(void)where;
+	(void)ret;
+	if (t->up)
+		t->noise++;
 }
 
-static void
-fact_name(struct tls *t, const char *what, X509_NAME *name)
+static int
+fact(struct tls *t, const char *name, const char *value)
+{
+	return value ? tls_api->fact(t->c, (struct lc_str){name, strlen(name)}, (struct lc_str){value, strlen(value)})
+		     : 0;
+}
+
+static int
+fact_name(struct tls *t, const char *what, const X509_NAME *name)
 {
 	BIO *b = BIO_new(BIO_s_mem());
 	char *p;
 	long n;
+	int r = -ENOMEM;
 
-	if (b && X509_NAME_print_ex(b, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0 &&
-	    (n = BIO_get_mem_data(b, &p)) > 0)
-		tls_api->fact(t->c, (struct lc_str){what, strlen(what)}, (struct lc_str){p, (size_t)n});
+	if (b && X509_NAME_print_ex(b, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0) {
+		n = BIO_get_mem_data(b, &p);
+		r = tls_api->fact(t->c, (struct lc_str){what, strlen(what)},
+				  (struct lc_str){n > 0 ? p : "", n > 0 ? (size_t)n : 0});
+	}
 	BIO_free(b);
+	return r;
 }
 
-/* What requests of this connection say about it; the names are those of mod_ssl, which everybody knows. */
-static void
+/* What requests of this connection say about it; the names are those of mod_ssl, which everybody knows.  0 or -errno:
+ * an application that decides by a client's name must not see a request without it. */
+static int
 facts(struct tls *t)
 {
 	X509 *peer = SSL_get0_peer_certificate(t->ssl);
+	int r = fact(t, "SSL_PROTOCOL", SSL_get_version(t->ssl));
 
-	fact(t, "SSL_PROTOCOL", SSL_get_version(t->ssl));
-	fact(t, "SSL_CIPHER", SSL_get_cipher_name(t->ssl));
-	fact(t, "SSL_TLS_SNI", SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name));
-	fact(t, "SSL_SESSION_RESUMED", SSL_session_reused(t->ssl) ? "Resumed" : "Initial");
-	if (t->lsn->conf->verify == TLS_VERIFY_OFF)
-		return;
-	fact(t, "SSL_CLIENT_VERIFY",
-	     !peer ? "NONE" : SSL_get_verify_result(t->ssl) == X509_V_OK ? "SUCCESS" : "FAILED");
+	r = r < 0 ? r : fact(t, "SSL_CIPHER", SSL_get_cipher_name(t->ssl));
+	r = r < 0 ? r : fact(t, "SSL_TLS_SNI", SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name));
+	r = r < 0 ? r : fact(t, "SSL_SESSION_RESUMED", SSL_session_reused(t->ssl) ? "Resumed" : "Initial");
+	if (r < 0 || t->lsn->conf->verify == TLS_VERIFY_OFF)
+		return r;
 	if (!peer)
-		return;
-	fact_name(t, "SSL_CLIENT_S_DN", X509_get_subject_name(peer));
-	fact_name(t, "SSL_CLIENT_I_DN", X509_get_issuer_name(peer));
+		return fact(t, "SSL_CLIENT_VERIFY", "NONE");
+	r = fact(t, "SSL_CLIENT_VERIFY", SSL_get_verify_result(t->ssl) == X509_V_OK ? "SUCCESS" : "FAILED");
+	r = r < 0 ? r : fact_name(t, "SSL_CLIENT_S_DN", X509_get_subject_name(peer));
+	r = r < 0 ? r : fact_name(t, "SSL_CLIENT_I_DN", X509_get_issuer_name(peer));
 	BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(peer), NULL);
 	char *hex = serial ? BN_bn2hex(serial) : NULL;
-	fact(t, "SSL_CLIENT_M_SERIAL", hex);
+	r = r < 0 ? r : fact(t, "SSL_CLIENT_M_SERIAL", hex);
 	OPENSSL_free(hex);
 	BN_free(serial);
+	return r;
 }
 
-static void
+static int
 handshake_done(struct tls *t)
 {
 	const unsigned char *p = NULL;
 	unsigned n = 0;
 
+	if (facts(t) < 0) {
+		tls_api->log(t->c, LC_LOG_NOTICE, "closed: the names in the client's certificate are too long");
+		return -EPROTO;
+	}
+	ERR_clear_error();
 	t->up = 1;
-	facts(t);
 	SSL_get0_alpn_selected(t->ssl, &p, &n);
 	tls_api->timer(t->c, -1);
 	tls_api->established(t->c, n ? (struct lc_str){(const char *)p, n} : (struct lc_str){NULL, 0});
+	return 0;
 }
 
 static int
@@ -199,8 +231,14 @@ failed(struct tls *t, const char *what)
 {
 	char why[160];
 
+	if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_HTTP_REQUEST) /* and OpenSSL has written nothing */
+		(void)tls_api->raw(t->c, not_tls, sizeof(not_tls) - 1);
 	/* scanners and clients that dislike a certificate do this all day: no error of ours */
-	tls_api->log(t->c, LC_LOG_INFO, "%s: %s", what, t->broken ? "no room for its output" : tls_error(why, sizeof(why)));
+	tls_api->log(t->c, LC_LOG_INFO, "%s: %s", what,
+		     t->broken          ? "no room for its output"
+		     : t->noise > NOISE ? "too many messages without data"
+					: tls_error(why, sizeof(why)));
+	ERR_clear_error();
 	return -EPROTO;
 }
 
@@ -217,7 +255,10 @@ conn_input(void *arg, const uint8_t *p, size_t n, uint8_t *out, size_t *produced
 	if (!t->up) {
 		int a = SSL_do_handshake(t->ssl);
 		if (a == 1) {
-			handshake_done(t);
+			if (handshake_done(t) < 0) {
+				*produced = 0;
+				return -EPROTO;
+			}
 		} else if (SSL_get_error(t->ssl, a) != SSL_ERROR_WANT_READ) {
 			*produced = 0;
 			return failed(t, "TLS handshake failed");
@@ -226,6 +267,7 @@ conn_input(void *arg, const uint8_t *p, size_t n, uint8_t *out, size_t *produced
 	while (t->up && done < room) {
 		if (SSL_read_ex(t->ssl, out + done, room - done, &k)) {
 			done += k;
+			t->noise = 0;
 			continue;
 		}
 		int e = SSL_get_error(t->ssl, 0);
@@ -244,38 +286,48 @@ conn_input(void *arg, const uint8_t *p, size_t n, uint8_t *out, size_t *produced
 	return r;
 }
 
+/* One record, or several where the client has negotiated small ones. */
+static int
+record(struct tls *t, const char *p, size_t n)
+{
+	size_t done;
+
+	return SSL_write_ex(t->ssl, p, n, &done) && done == n ? 0 : failed(t, "TLS output failed");
+}
+
 static int
 conn_output(void *arg, const struct lc_str *v, uint32_t n)
 {
 	static char buf[RECORD]; /* of the leading thread, full only within this call */
 	struct tls *t = arg;
-	size_t have = 0, done;
+	size_t have = 0;
 
 	ERR_clear_error();
 	for (uint32_t k = 0; k < n; k++) {
 		const char *p = v[k].p;
 		size_t left = v[k].n;
 		while (left) {
-			size_t m = sizeof(buf) - have < left ? sizeof(buf) - have : left;
-			const char *from = buf;
-			if (!have && m == sizeof(buf)) { /* a whole record lies there already */
-				from = p;
-			} else if (!have && k + 1 == n) {
-				from = p; /* the last */
-			} else {
-				memcpy(buf + have, p, m);
+			if (!have && (left >= RECORD || k + 1 == n)) { /* no need to join: all of it lies here */
+				size_t m = left < RECORD ? left : RECORD;
+				if (record(t, p, m) < 0)
+					return -EPROTO;
+				p += m;
+				left -= m;
+				continue;
 			}
+			size_t m = RECORD - have < left ? RECORD - have : left;
+			memcpy(buf + have, p, m);
 			have += m;
 			p += m;
 			left -= m;
-			if (have < sizeof(buf) && (left || k + 1 < n))
-				continue;
-			if (!SSL_write_ex(t->ssl, from, have, &done) || done != have)
-				return failed(t, "TLS output failed");
-			have = 0;
+			if (have == RECORD) {
+				if (record(t, buf, have) < 0)
+					return -EPROTO;
+				have = 0;
+			}
 		}
 	}
-	return 0;
+	return have ? record(t, buf, have) : 0;
 }
 
 static int

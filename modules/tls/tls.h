@@ -22,11 +22,15 @@ struct tls_conf {
 #define TLS_VERIFY_REQUIRED 2u
 
 #define TLS_CERTS 64u /* pairs per listener */
+#define TLS_TYPES 4u  /* of keys, for the same names */
+#define TLS_NAME_MAX 255
 
 /* One set of names; its certificates differ in the type of their keys. */
 struct tls_site {
 	SSL_CTX *ctx;
-	X509 *cert; /* the first; borrowed from ctx */
+	char **name; /* as in the certificate: "example.org", "*.example.org" */
+	uint32_t names, types;
+	int type[TLS_TYPES]; /* of its keys */
 	struct tls_site *next;
 };
 
@@ -40,14 +44,18 @@ struct tls_lsn {
 };
 
 extern const struct lc_transport_api *tls_api;
+extern const struct lc_config_api *tls_config;
 extern const struct lc_transport tls_transport;
 
 /* ctx.c */
 int tls_lsn_new(const struct lc_tr_listener *, const void *conf, void **inst, char *msg, size_t n);
 void tls_lsn_free(void *inst);
+/* Whose names have this one, by the letter rather than by a wildcard.  NULL: none. */
+const struct tls_site *tls_site_find(const struct tls_site *, const char *name);
 int tls_check(const void *conf, struct lc_err *);
 /* conn.c */
 BIO_METHOD *tls_bio(void);
+void tls_noise(const SSL *, int where, int ret);
 /* What OpenSSL's error queue says, emptied. */
 const char *tls_error(char *buf, size_t n);
 
