@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -54,11 +56,11 @@ load(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc_err *err)
  * Only when our own parse has failed it reads the files itself, with our rights, so that all mistakes come out at once.
  */
 static int
-run_checker(const struct lc_arb_opts *o, const struct lc_conf *conf, const struct lc__creds *creds, int dump)
+run_checker(const struct lc_arb_opts *o, const struct lc_conf *conf, const struct lc__creds *creds, int dump, int list)
 {
 	const char *args[12];
 	unsigned n = 0;
-	struct lc__child ch = {.title = "licorne: checker", .role = "checker", .args = args, .fd3 = -1, .out = -1};
+	struct lc__child ch = {.title = "licorne: checker", .role = "checker", .args = args, .fd3 = -1, .out = list};
 	char *text = NULL;
 	size_t text_n = 0;
 	siginfo_t si = {0};
@@ -99,6 +101,8 @@ run_checker(const struct lc_arb_opts *o, const struct lc_conf *conf, const struc
 	}
 	if (dump)
 		args[n++] = "--dump";
+	if (list >= 0)
+		args[n++] = "--files";
 	args[n] = NULL;
 	pid = lc__child_spawn(&ch);
 	if (ch.fd3 >= 0)
@@ -132,16 +136,17 @@ print_errors(const struct lc_err *err)
 
 /* Load and check: 0 and the configuration, or an exit status after all was said. */
 static int
-load_checked(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc__creds *creds, int dump)
+load_checked(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc__creds *creds, struct lc__files *files,
+	     int dump)
 {
 	struct lc_err *err = lc_err_new();
 	struct lc_conf *conf = NULL;
-	int status = LC_EXIT_CONFIG;
+	int status = LC_EXIT_CONFIG, list = -1, r;
 
 	if (!err)
 		return LC_EXIT_CONFIG;
 	if (load(o, &conf, err) < 0) {
-		if (o->no_check || run_checker(o, NULL, NULL, 0) == 0 || lc_err_count(err) == 0)
+		if (o->no_check || run_checker(o, NULL, NULL, 0, -1) == 0 || lc_err_count(err) == 0)
 			print_errors(err); /* the checker has said more otherwise */
 		goto out;
 	}
@@ -151,8 +156,26 @@ load_checked(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc__creds
 		if (lc__creds_resolve(creds, m->user, m->group) < 0)
 			goto out;
 	}
-	status = o->no_check ? 0 : run_checker(o, conf, creds, dump);
+	if (o->no_check) {
+		status = 0;
+		goto out;
+	}
+	if (!dump && (list = memfd_create("licorne list of files", MFD_CLOEXEC)) < 0) {
+		lc_log(LC_LOG_CRIT, "cannot check the configuration: %m");
+		goto out;
+	}
+	status = run_checker(o, conf, creds, dump, list);
+	if (status || list < 0)
+		goto out;
+	r = lc__files_read(files, list, err);
+	if (lc_err_count(err))
+		print_errors(err);
+	else if (r < 0)
+		lc_log(LC_LOG_CRIT, "cannot read the files that the configuration names: %s", strerror(-r));
+	status = r < 0 || lc_err_count(err) ? LC_EXIT_CONFIG : 0;
 out:
+	if (list >= 0)
+		close(list);
 	lc_err_free(err);
 	if (status == 0)
 		*ret = conf;
@@ -166,12 +189,14 @@ lc_arb_check(const struct lc_arb_opts *o, int what)
 {
 	struct lc_conf *conf = NULL;
 	struct lc__creds creds = {0};
+	struct lc__files files = {0};
 	int status;
 
 	lc_log_plain(1);
-	status = load_checked(o, &conf, &creds, what == LC_CHECK_DUMP);
+	status = load_checked(o, &conf, &creds, &files, what == LC_CHECK_DUMP);
 	if (status == 0 && what == LC_CHECK_SAY)
 		printf("licorne: the configuration %s is right\n", o->path ? o->path : o->text_name);
+	lc__files_close(&files);
 	lc_conf_free(conf);
 	free(creds.groups);
 	return status;
@@ -201,6 +226,10 @@ pools_init(struct lc__arb *a)
 		p->conf = lc_conf_get(a->conf, b, &lc_core_pool);
 		p->name = b->name;
 		p->target = lc_conf_processes(p->conf);
+		if (getrandom(p->secret, sizeof(p->secret), 0) != (ssize_t)sizeof(p->secret)) {
+			lc_log(LC_LOG_CRIT, "the system has no random bytes: %m");
+			return -EIO;
+		}
 		text = lc_conf_text(a->conf, b, &p->config_n);
 		p->config_fd = text ? lcimsg_memfd("licorne configuration", text, p->config_n) : -ENOMEM;
 		free(text);
@@ -493,7 +522,7 @@ tidy_fds(void)
 static void
 raise_fd_limit(const struct lc__arb *a)
 {
-	rlim_t need = 64;
+	rlim_t need = 64 + a->files.n;
 	struct rlimit rl;
 
 	for (uint32_t i = 0; i < a->npools; i++)
@@ -525,6 +554,7 @@ arb_free(struct lc__arb *a)
 		free(p->listeners);
 	}
 	free(a->pools);
+	lc__files_close(&a->files);
 	free(a->creds.groups);
 	lc_conf_free(a->conf);
 	lc_log_mirror(-1);
@@ -545,7 +575,7 @@ lc_arb_main(const struct lc_arb_opts *opts)
 	lc_log_role("arbiter");
 	lc_log_plain(1);
 	tidy_fds();
-	a.exit_status = load_checked(opts, &a.conf, &a.creds, 0);
+	a.exit_status = load_checked(opts, &a.conf, &a.creds, &a.files, 0);
 	if (a.exit_status != 0)
 		goto out;
 	a.exit_status = LC_EXIT_CONFIG;

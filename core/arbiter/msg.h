@@ -36,12 +36,14 @@ enum lc_pstate {
 #define LC_WS_RUNNING 2u
 
 /* Arbiter to worker */
-#define LC_MSG_CONFIG \
-	0x0100u /* sealed text; u32 slot, processes, generation, nlisteners, level; u8 first; str prefix */
+#define LC_MSG_CONFIG                                                                                              \
+	0x0100u /* sealed text; u32 slot, processes, generation, nlisteners, level; u8 first; 32 secret bytes; str \
+		   prefix */
 #define LC_MSG_LISTEN 0x0101u    /* fd; u32 index, str name */
 #define LC_MSG_ACCESSLOG 0x0102u /* fd; u32 index in the pool.  While the worker runs: instead of the old one */
 #define LC_MSG_ERRORLOG 0x0104u  /* fd, in place of descriptor 2 */
 #define LC_MSG_GO 0x0103u
+#define LC_MSG_FILE 0x0105u  /* sealed content; str path */
 #define LC_MSG_DRAIN 0x0110u /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */
 #define LC_MSG_STOP 0x0111u
 /* Worker to arbiter */
@@ -50,6 +52,7 @@ enum lc_pstate {
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
 
 #define LC_BOOT_TEXT_MAX (12u << 10)
+#define LC_SECRET 32u /* random bytes of a pool, for keys that its processes share */
 
 struct lc_msg_row {
 	uint16_t type;

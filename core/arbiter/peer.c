@@ -17,7 +17,7 @@
 #include "arbiter/priv.h"
 #include "log/log.h"
 
-/* CONFIG, LISTEN..., ACCESSLOG..., GO: all queued at once, in this order. */
+/* CONFIG, LISTEN..., ACCESSLOG..., FILE..., GO: all queued at once, in this order. */
 int
 lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 {
@@ -32,6 +32,7 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 	lcimsg_put_u32(m, pool->nlisteners);
 	lcimsg_put_u32(m, (uint32_t)a->log_level);
 	lcimsg_put_u8(m, lc__arb_first_start(a, pool));
+	lcimsg_put_bytes(m, pool->secret, sizeof(pool->secret));
 	lcimsg_put_str(m, a->prefix);
 	r = lcimsg_submit(p->chan, m);
 	for (uint32_t i = 0; r >= 0 && i < pool->nlisteners; i++) {
@@ -45,6 +46,16 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 		m = lcimsg_msg_new(LC_MSG_ACCESSLOG, 0);
 		lcimsg_put_u32(m, i);
 		lcimsg_put_fd(m, pool->access_fd[i], LCIMSG_FD_DUP);
+		r = lcimsg_submit(p->chan, m);
+	}
+	for (uint32_t i = 0; r >= 0 && i < a->files.n; i++) {
+		const struct lc__privfile *f = &a->files.v[i];
+
+		if (f->pool != (uint32_t)(pool - a->pools))
+			continue;
+		m = lcimsg_msg_new(LC_MSG_FILE, 0);
+		lcimsg_put_memfd(m, f->fd, f->size, LCIMSG_FD_DUP);
+		lcimsg_put_str(m, f->path);
 		r = lcimsg_submit(p->chan, m);
 	}
 	if (r >= 0)

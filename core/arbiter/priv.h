@@ -41,12 +41,25 @@ struct lc__listener {
 	ino_t ino;
 };
 
+/* A file of a pool, read. */
+struct lc__privfile {
+	char *path;
+	uint32_t pool;
+	int fd; /* sealed content */
+	size_t size;
+};
+struct lc__files {
+	struct lc__privfile *v;
+	uint32_t n;
+};
+
 struct lc__pool {
 	const struct lc_block *block;
 	const struct lc_conf_pool *conf;
 	const char *name;
 	int config_fd; /* sealed text */
 	size_t config_n;
+	uint8_t secret[LC_SECRET];
 	int access_fd[LC__ACCESS_LOGS];
 	uint32_t naccess;
 	struct lc__listener *listeners;
@@ -93,6 +106,7 @@ struct lc__arb {
 	pid_t pid;
 	struct lc__pool *pools;
 	uint32_t npools;
+	struct lc__files files;
 	struct lc__proc **procs;
 	uint32_t nprocs;
 	int64_t now;     /* ms, as of this turn */
@@ -147,6 +161,10 @@ int lc__peer_configure(struct lc__arb *, struct lc__proc *);
 int lc__logs_open(struct lc__pool *);
 int lc__error_log_open(struct lc__arb *);
 void lc__logs_reopen(struct lc__arb *);
+
+/* files.c */
+int lc__files_read(struct lc__files *, int list, struct lc_err *); /* 0 or -errno; errors of files go to err */
+void lc__files_close(struct lc__files *);
 
 /* arbiter.c */
 int64_t lc__now_ms(void);

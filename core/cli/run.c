@@ -38,6 +38,7 @@
 
 struct run {
 	const char *app, *paste, *binds[MAX_BINDS], *workers, *threads, *worker, *access_log, *access_format;
+	const char *certfile, *keyfile;
 	const char *allow_ips; /* as written; NULL: not at all */
 	char *proxies;         /* " WORD" for each */
 	unsigned nbinds;
@@ -49,7 +50,7 @@ struct run {
 static const char usage_line[] =
     "usage: licorne run MODULE:APP | --paste FILE[#NAME] [--bind ADDR]... [--workers N|auto]\n"
     "                   [--threads N] [--worker NAME] [--access-log PATH|-|off] [--access-log-format FORMAT]\n"
-    "                   [--forwarded-allow-ips LIST] [-T]\n";
+    "                   [--forwarded-allow-ips LIST] [--certfile FILE [--keyfile FILE]] [-T]\n";
 
 static const char help[] =
     "\n"
@@ -65,6 +66,8 @@ static const char help[] =
     "  --forwarded-allow-ips LIST\n"
     "                     proxies whose X-Forwarded-For and -Proto are believed: addresses and networks with \",\"\n"
     "                     between, unix:, or \"*\" ($FORWARDED_ALLOW_IPS, or 127.0.0.1,::1,unix:)\n"
+    "  --certfile FILE    encrypt, with this certificate and its chain (PEM; needs the module tls)\n"
+    "  --keyfile FILE     the certificate's private key, PEM (also in the certfile)\n"
     "  -T                 print the configuration that this amounts to, and exit\n"
     "  -h, --help         print this and exit\n";
 
@@ -112,8 +115,8 @@ parse_options(struct run *r, int argc, char **argv)
 	    {"access-log-format", required_argument, NULL, ACCESS_FORMAT},
 	    {"access-logformat", required_argument, NULL, ACCESS_FORMAT}, /* as others spell it */
 	    {"paste", required_argument, NULL, PASTE},
-	    {"certfile", optional_argument, NULL, CERTFILE},
-	    {"keyfile", optional_argument, NULL, KEYFILE},
+	    {"certfile", required_argument, NULL, CERTFILE},
+	    {"keyfile", required_argument, NULL, KEYFILE},
 	    {"reload", no_argument, NULL, RELOAD},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
@@ -160,11 +163,11 @@ parse_options(struct run *r, int argc, char **argv)
 			r->paste = optarg;
 			break;
 		case CERTFILE:
-			return not_yet("--certfile",
-				       ": this version of licorne speaks no TLS, put a proxy in front that does");
+			r->certfile = optarg;
+			break;
 		case KEYFILE:
-			return not_yet("--keyfile",
-				       ": this version of licorne speaks no TLS, put a proxy in front that does");
+			r->keyfile = optarg;
+			break;
 		case RELOAD:
 			return not_yet("--reload", ": end licorne and start it again");
 		case 'T':
@@ -191,6 +194,10 @@ parse_options(struct run *r, int argc, char **argv)
 		return wrong("run: there are both \"%s\" and --paste %s, expected one application", r->app, r->paste);
 	if (r->paste && !*r->paste)
 		return wrong("run: --paste names no file, expected FILE[#NAME]");
+	if (r->keyfile && !r->certfile)
+		return wrong("run: there is --keyfile %s, expected --certfile FILE beside it", r->keyfile);
+	if (r->certfile && !r->keyfile)
+		r->keyfile = r->certfile;
 	if (!r->paste && (!r->app || !*r->app)) {
 		wrong("run: which application? expected MODULE:APP, or --paste FILE");
 		fputs(usage_line, stderr);
@@ -424,8 +431,15 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 
 	if (!f)
 		return -ENOMEM;
-	for (int i = 0; protocols[i]; i++)
-		fprintf(f, "load_module %s;\n", protocols[i]);
+	/* In the order in which clients are offered them: the list is alphabetical, so that a later version of a protocol
+	 * stands behind the earlier one, and the later one is preferred. */
+	int last = 0;
+	while (protocols[last])
+		last++;
+	while (last-- > 0)
+		fprintf(f, "load_module %s;\n", protocols[last]);
+	if (r->certfile)
+		fputs("load_module tls;\n", f);
 	fprintf(f, "%s\nerror_log stderr info;\n", main_part);
 	if (own_format) {
 		fputs("log_format run ", f);
@@ -439,6 +453,13 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 			put_word(f, r->binds[i]);
 		else
 			fputs(r->binds[i], f);
+		fputs(r->certfile ? " tls;\n" : ";\n", f);
+	}
+	if (r->certfile) {
+		fputs("    certificate ", f);
+		put_word(f, r->certfile);
+		fputs(";\n    certificate_key ", f);
+		put_word(f, r->keyfile);
 		fputs(";\n", f);
 	}
 	if (*r->proxies)
@@ -451,6 +472,19 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 	put_indented(f, pool_part);
 	fputs("}\n", f);
 	return fclose(f) == 0 ? 0 : -ENOMEM;
+}
+
+/* Is the module installed that makes a listener secure? */
+static bool
+has_tls(void)
+{
+	char **names = lc_mod_installed(LC_KIND_TRANSPORT);
+	bool has = false;
+
+	for (int i = 0; names && names[i]; i++)
+		has |= strcmp(names[i], "tls") == 0;
+	free(names);
+	return has;
 }
 
 /* ---- serving ---- */
@@ -516,6 +550,13 @@ lc_cli_run(int argc, char **argv)
 		status = LC_EXIT_CONFIG;
 		goto out;
 	}
+	status = LC_EXIT_CONFIG;
+	if (r.certfile && !has_tls()) {
+		lc_log(LC_LOG_ERROR,
+		       "--certfile: the module tls is not installed; it is built where OpenSSL's development files "
+		       "are (libssl-dev)");
+		goto out;
+	}
 	status = ask_helper(&r, &helped, &n);
 	if (status != 0)
 		goto out;
@@ -539,6 +580,11 @@ lc_cli_run(int argc, char **argv)
 			fputs(text, stdout);
 	} else {
 		r.scheme = ask_scheme(protocols);
+		if (r.scheme && r.certfile) { /* it has the secure kind of the same */
+			char *more = realloc(r.scheme, strlen(r.scheme) + 2);
+			if (more)
+				r.scheme = strcat(more, "s");
+		}
 		status = lc_arb_main(&o);
 	}
 	if (fflush(stdout) != 0)

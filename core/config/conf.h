@@ -82,6 +82,14 @@ char *lc_conf_text(const struct lc_conf *, const struct lc_block *pool, size_t *
 /* -T: effective configuration, every value with where it comes from.  malloc()ed. */
 char *lc_conf_dump(const struct lc_conf *);
 
+/* Files that rows with LC_D_FILE name in this block and those below it. */
+#define LC_CONF_FILES 256u      /* of a pool */
+#define LC_FILE_SIZE (1u << 20) /* bytes of each */
+typedef int lc_conf_file_fn(void *arg, const char *path, const char *directive, const char *file, uint32_t line);
+int lc_conf_files(const struct lc_conf *, const struct lc_block *, lc_conf_file_fn *, void *arg);
+/* In a worker: what lc_config_api.file() gives for a path.  Both are borrowed.  0 or -ENOSPC. */
+int lc_conf_file_give(const char *path, const void *data, size_t n);
+
 /* ---- the core's own directives (rows in core/config/rows.c) ---- */
 extern const struct lc_dirset lc_core_main, lc_core_pool, lc_core_listen;
 /* What opens blocks or reads files (pool, listen, worker, route, include, load_module): for the reference only. */

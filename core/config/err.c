@@ -182,4 +182,5 @@ config_error(struct lc_err *err, const char *directive, const char *fmt, ...)
 	lc_err_add(err, file, line, "%s", text);
 }
 
-const struct lc_config_api lc_config_table = {.size = sizeof(struct lc_config_api), .error = config_error};
+const struct lc_config_api lc_config_table = {
+    .size = sizeof(struct lc_config_api), .error = config_error, .file = lc__file_content};

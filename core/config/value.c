@@ -321,6 +321,8 @@ lc__value_parse(struct lc__arena *a, const struct lc_directive *row, const char 
 		if (row->type == LC_T_LINES)
 			return add_line(a, row, prefix, argv, argc, l, msg, msgsize);
 		list_append(a, l, argv, argc);
+		for (uint64_t i = l->n - argc; row->flags & LC_D_FILE && i < l->n; i++)
+			((const char **)(uintptr_t)l->v)[i] = lc__path_join(a, prefix, l->v[i]);
 		return 0;
 	case LC_T_MSEC2: {
 		struct lc_msec2 v;
@@ -392,8 +394,10 @@ row_check(struct lc__arena *a, const struct lc_dirset *ds, const struct lc_direc
 	} else if (!row->context || row->context & ~31u) {
 		snprintf(msg, n, "directive \"%s\" has context bits 0x%x, of which 0x1f are known", row->name,
 			 row->context);
-	} else if (row->flags & ~31u) {
-		snprintf(msg, n, "directive \"%s\" has flags 0x%x, of which 0x1f are known", row->name, row->flags);
+	} else if (row->flags & ~63u) {
+		snprintf(msg, n, "directive \"%s\" has flags 0x%x, of which 0x3f are known", row->name, row->flags);
+	} else if (row->flags & LC_D_FILE && row->type != LC_T_PATH && row->type != LC_T_LIST) {
+		snprintf(msg, n, "directive \"%s\" names files, but is neither a path nor a list", row->name);
 	} else if (row->offset > ds->conf_size || lc__value_size(row->type) > ds->conf_size - row->offset) {
 		snprintf(msg, n, "directive \"%s\" lies outside its struct (offset %u, %zu bytes, struct of %llu)",
 			 row->name, row->offset, lc__value_size(row->type), (unsigned long long)ds->conf_size);

@@ -22,6 +22,7 @@
 #include "log/log.h"
 
 #define MAX_LISTENERS 1024u
+#define MAX_FILES 256u
 
 struct lc_ctl {
 	lcimsg_chan *chan;
@@ -29,6 +30,7 @@ struct lc_ctl {
 	uint32_t announced; /* listeners to come */
 	lcimsg_msg *config; /* owns text and prefix */
 	lcimsg_msg **names; /* one per listener */
+	lcimsg_msg **files; /* one per file: own path and content */
 	unsigned state;
 	bool go, handed, dead, drain, stop; /* handed: the set-up is the caller's */
 	int access_new[LC_CTL_ACCESS];      /* to be told, -1: none */
@@ -87,6 +89,10 @@ lc_ctl_close(struct lc_ctl *c)
 	for (uint32_t i = 0; i < c->setup.nlisteners; i++)
 		lcimsg_unref(c->names[i]); /* its fd was taken */
 	free(c->names);
+	for (uint32_t i = 0; i < c->setup.nfiles; i++)
+		lcimsg_unref(c->files[i]);
+	free(c->files);
+	free(c->setup.files);
 	free(c->setup.listeners);
 	for (uint32_t i = 0; i < LC_CTL_ACCESS; i++) {
 		if (c->access_new[i] >= 0)
@@ -105,7 +111,7 @@ static int
 on_config(struct lc_ctl *c, lcimsg_msg *m)
 {
 	struct lcimsg_reader r;
-	const void *text;
+	const void *text, *secret;
 	size_t n;
 	int err;
 
@@ -118,6 +124,9 @@ on_config(struct lc_ctl *c, lcimsg_msg *m)
 	c->announced = lcimsg_get_u32(&r);
 	lc_log_level((int)lcimsg_get_u32(&r));
 	c->setup.first_start = lcimsg_get_u8(&r);
+	secret = lcimsg_get_bytes(&r, LC_SECRET);
+	if (secret)
+		memcpy(c->setup.secret, secret, LC_SECRET);
 	c->setup.prefix = lcimsg_get_str(&r);
 	err = lcimsg_end(&r);
 	if (err < 0 || c->announced > MAX_LISTENERS)
@@ -152,6 +161,34 @@ on_listen(struct lc_ctl *c, lcimsg_msg *m)
 		return -EPROTO;
 	l->fd = lcimsg_take_fd(m, 0);
 	c->names[c->setup.nlisteners++] = lcimsg_ref(m);
+	return 0;
+}
+
+static int
+on_file(struct lc_ctl *c, lcimsg_msg *m)
+{
+	struct lc_ctl_file *f;
+	struct lcimsg_reader r;
+	int err;
+
+	if (!c->config || c->setup.nfiles == MAX_FILES)
+		return -EPROTO;
+	if (!c->files) {
+		c->files = calloc(MAX_FILES, sizeof(*c->files));
+		c->setup.files = calloc(MAX_FILES, sizeof(*c->setup.files));
+		if (!c->files || !c->setup.files)
+			return -ENOMEM;
+	}
+	f = &c->setup.files[c->setup.nfiles];
+	lcimsg_reader_init(&r, m);
+	f->path = lcimsg_get_str(&r);
+	if (lcimsg_end(&r) < 0)
+		return -EPROTO;
+	err = lcimsg_map(m, &f->data, &f->n);
+	if (err < 0)
+		return err;
+	close(lcimsg_take_fd(m, 0)); /* the mapping is enough */
+	c->files[c->setup.nfiles++] = lcimsg_ref(m);
 	return 0;
 }
 
@@ -191,6 +228,8 @@ on_message(struct lc_ctl *c, lcimsg_msg *m)
 		return on_config(c, m);
 	case LC_MSG_LISTEN:
 		return on_listen(c, m);
+	case LC_MSG_FILE:
+		return on_file(c, m);
 	case LC_MSG_ACCESSLOG:
 		return on_access_log(c, m);
 	case LC_MSG_ERRORLOG: /* cannot fail: 2 is open, and the arbiter's descriptor too */

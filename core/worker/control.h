@@ -27,6 +27,13 @@ struct lc_ctl_setup {
 	const char *prefix;
 	struct lc_ctl_listener *listeners;
 	uint32_t nlisteners;
+	struct lc_ctl_file {
+		const char *path;
+		const void *data;
+		size_t n;
+	} * files; /* of rows with LC_D_FILE; valid until lc_ctl_close() */
+	uint32_t nfiles;
+	uint8_t secret[32];           /* the pool's, see struct lc_tr_listener */
 	uint32_t naccess;             /* access logs, in order of the text */
 	int access_fd[LC_CTL_ACCESS]; /* owned by the worker from here */
 };

@@ -277,8 +277,11 @@ set_transports(struct worker *w, struct lc_lsn *l, const struct lc_block *b)
 	for (uint32_t k = 0; k < l->nprotos; k++)
 		for (const char *const *a = l->protos[k].proto->alpn; a && *a; a++)
 			alpn[names++] = *a;
-	l->info = (struct lc_tr_listener){
-	    .size = sizeof(l->info), .index = l->index, .address = {l->addr, l->addr_n}, .alpn = alpn};
+	l->info = (struct lc_tr_listener){.size = sizeof(l->info),
+					  .index = l->index,
+					  .address = {l->addr, l->addr_n},
+					  .alpn = alpn,
+					  .secret = {(const char *)w->setup->secret, sizeof(w->setup->secret)}};
 	for (int k = 0; k < n; k++) {
 		const struct lc_transport *ops = lc_mod_iface(stack[k], LC_KIND_TRANSPORT, LC_TRANSPORT_VERSION);
 		const void *conf = lc_conf_get(w->conf, b, &stack[k]->dirset);
@@ -381,9 +384,12 @@ configure(struct worker *w)
 
 	if (!err)
 		return boot_failed(w, "no memory");
-	if (lc_conf_parse(&w->conf, w->setup->text, w->setup->text_n, "configuration", &opts, err) < 0) {
+	for (uint32_t i = 0; i < w->setup->nfiles; i++)
+		if (lc_conf_file_give(w->setup->files[i].path, w->setup->files[i].data, w->setup->files[i].n) < 0)
+			r = boot_failed(w, "the arbiter sent too many files");
+	if (!r && lc_conf_parse(&w->conf, w->setup->text, w->setup->text_n, "configuration", &opts, err) < 0) {
 		r = boot_failed(w, "%s", lc_err_text(err));
-	} else {
+	} else if (!r) {
 		const struct lc_block *top = lc_conf_main_block(w->conf);
 		w->pool = lc_conf_next(top, LC_C_POOL, NULL);
 		w->main_conf = lc_conf_get(w->conf, top, &lc_core_main);

@@ -197,7 +197,7 @@ def test_virtual_env_that_is_none(tmp_path: Path) -> None:
     ("args", "word"),
     [
         (["--reload"], "--reload"),
-        (["--certfile", "a.pem"], "--certfile"),
+        (["--certfile", "a.pem"], "a.pem"),
         (["--keyfile", "a.pem"], "--keyfile"),
         (["--nonsense"], "--nonsense"),
         (["--workers", "0"], "0"),

@@ -76,6 +76,7 @@ main(void)
 	MEMBER(lc_config_api, size);
 	MEMBER(lc_config_api, pad);
 	MEMBER(lc_config_api, error);
+	MEMBER(lc_config_api, file);
 
 	/* module.h */
 	STRUCT(lc_iface);
@@ -277,6 +278,7 @@ main(void)
 	MEMBER(lc_tr_listener, index);
 	MEMBER(lc_tr_listener, address);
 	MEMBER(lc_tr_listener, alpn);
+	MEMBER(lc_tr_listener, secret);
 	STRUCT(lc_transport);
 	MEMBER(lc_transport, size);
 	MEMBER(lc_transport, flags);

@@ -70,6 +70,7 @@ send_config(lcimsg_chan *a, uint32_t nlisteners)
 	lcimsg_put_u32(m, nlisteners);
 	lcimsg_put_u32(m, 1);
 	lcimsg_put_u8(m, 1);
+	lcimsg_put_bytes(m, "0123456789abcdef0123456789abcdef", 32);
 	lcimsg_put_str(m, "/etc/x");
 	assert_int_equal(lcimsg_submit(a, m), 0);
 }
@@ -92,6 +93,17 @@ send_access(lcimsg_chan *a, uint32_t index, char mark)
 
 	lcimsg_put_u32(m, index);
 	lcimsg_put_fd(m, marked(mark), LCIMSG_FD_TAKE);
+	assert_int_equal(lcimsg_submit(a, m), 0);
+}
+
+static void
+send_file(lcimsg_chan *a, const char *path, const char *content)
+{
+	lcimsg_msg *m = lcimsg_msg_new(LC_MSG_FILE, 0);
+	size_t n = strlen(content);
+
+	lcimsg_put_memfd(m, lcimsg_memfd("t", content, n), n, LCIMSG_FD_TAKE);
+	lcimsg_put_str(m, path);
 	assert_int_equal(lcimsg_submit(a, m), 0);
 }
 
@@ -137,6 +149,8 @@ test_setup(void **state)
 	send_listen(a, 7, "unix:/x", 'B');
 	send_access(a, 0, 'L');
 	send_access(a, 1, 'M');
+	send_file(a, "/etc/key", "secret key");
+	send_file(a, "/etc/cert", "certificate");
 	say(a, LC_MSG_GO);
 	assert_int_equal(lcimsg_flush(a), 0);
 	assert_int_equal(lc_ctl_setup(c, &s), 0);
@@ -153,6 +167,13 @@ test_setup(void **state)
 	assert_int_equal(s->listeners[1].index, 7);
 	assert_string_equal(s->listeners[1].name, "unix:/x");
 	assert_int_equal(mark_of(s->listeners[1].fd), 'B');
+	assert_memory_equal(s->secret, "0123456789abcdef0123456789abcdef", 32);
+	assert_int_equal(s->nfiles, 2);
+	assert_string_equal(s->files[0].path, "/etc/key");
+	assert_int_equal(s->files[0].n, 10);
+	assert_memory_equal(s->files[0].data, "secret key", 10);
+	assert_string_equal(s->files[1].path, "/etc/cert");
+	assert_memory_equal(s->files[1].data, "certificate", 11);
 	assert_int_equal(s->naccess, 2);
 	assert_int_equal(mark_of(s->access_fd[0]), 'L');
 	assert_int_equal(mark_of(s->access_fd[1]), 'M');

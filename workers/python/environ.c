@@ -22,11 +22,12 @@
 #include "lcpy.h"
 
 #define NTMPL 16u
-#define MAXHDR 24u
+#define MAXHDR 32u
 #define MAXFIELDS 64u /* on the stack; more are allocated */
 #define BIGVALUE 256u
 #define BIGTARGET 512u
 #define MAXBACK 8u
+#define MAXFACTS 32u  /* names of facts that are kept as strings */
 #define TRY_AGAIN 64u /* requests after a dict that did not come back as it was */
 
 enum {
@@ -83,6 +84,12 @@ static struct tmpl *tmpls[NTMPL];
 static uint64_t seen[NTMPL]; /* the last signature without a template in each place */
 static PyObject *fixed_key[F_COUNT], *k_input, *k_https;
 static PyObject *s_empty, *s_http, *s_https;
+static struct {
+	char name[40];
+	size_t n;
+	PyObject *key; /* NULL: not for transports to say */
+} fact_keys[MAXFACTS];
+static uint32_t nfact_keys;
 static struct lc_str script; /* SCRIPT_NAME; of the configuration, which outlives us */
 static PyObject *methods[8];
 static const char *const method_names[] = {"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", NULL};
@@ -645,6 +652,33 @@ fail:
 	return NULL;
 }
 
+/*
+ * The key of fact number `at`, borrowed; NULL: none, the name is one that others set, or one too many.  All connections
+ * of a listener have the same in the same order, so the first look is nearly always right.
+ */
+static PyObject *
+fact_key(const struct lc_fact *f, uint32_t at)
+{
+	for (uint32_t k = 0; k < nfact_keys; k++) {
+		uint32_t i = (at + k) % nfact_keys;
+
+		if (fact_keys[i].n == f->name.n && memcmp(fact_keys[i].name, f->name.p, f->name.n) == 0)
+			return fact_keys[i].key;
+	}
+	if (nfact_keys == MAXFACTS || !f->name.n || f->name.n >= sizeof(fact_keys[0].name))
+		return NULL;
+	memcpy(fact_keys[nfact_keys].name, f->name.p, f->name.n);
+	fact_keys[nfact_keys].name[f->name.n] = '\0';
+	fact_keys[nfact_keys].n = f->name.n;
+	fact_keys[nfact_keys].key = NULL;
+	if (!lcpy_environ_reserved(fact_keys[nfact_keys].name) &&
+	    !(fact_keys[nfact_keys].key = PyUnicode_InternFromString(fact_keys[nfact_keys].name))) {
+		PyErr_Clear();
+		return NULL;
+	}
+	return fact_keys[nfact_keys++].key;
+}
+
 PyObject *
 lcpy_environ(const struct lc_req *req, PyObject *input, struct lcpy_view **view)
 {
@@ -656,8 +690,8 @@ lcpy_environ(const struct lc_req *req, PyObject *input, struct lcpy_view **view)
 	uint32_t n = 0, owned = 0;
 
 	*view = NULL;
-	if (req->nfields >= MAXFIELDS - 1) {
-		e = malloc(((size_t)req->nfields + 2) * sizeof(*e));
+	if (req->nfields + req->nfacts >= MAXFIELDS - 1) {
+		e = malloc(((size_t)req->nfields + req->nfacts + 2) * sizeof(*e));
 		if (!e)
 			return PyErr_NoMemory();
 	}
@@ -666,6 +700,12 @@ lcpy_environ(const struct lc_req *req, PyObject *input, struct lcpy_view **view)
 	/* mod_ssl's, by which CGI programs tell; as a key beside the header's, so that templates see to it */
 	if (req->scheme.n == 5)
 		e[n++] = (struct ent){k_https, &on, LC_TOK_COUNT};
+	for (uint32_t i = 0; i < req->nfacts; i++) {
+		PyObject *key = fact_key(&req->facts[i], i);
+
+		if (key)
+			e[n++] = (struct ent){key, &req->facts[i].value, LC_TOK_COUNT};
+	}
 	for (uint32_t i = 0; i < req->nfields; i++) {
 		const struct lc_field *f = &req->fields[i];
 		uint16_t token = f->token < LC_TOK_COUNT ? f->token : 0;
@@ -795,6 +835,9 @@ lcpy_environ_fini(void)
 		Py_CLEAR(fixed_key[i]);
 	for (int i = 0; method_names[i]; i++)
 		Py_CLEAR(methods[i]);
+	for (uint32_t i = 0; i < nfact_keys; i++)
+		Py_CLEAR(fact_keys[i].key);
+	nfact_keys = 0;
 	Py_CLEAR(k_input);
 	Py_CLEAR(k_https);
 	Py_CLEAR(s_empty);

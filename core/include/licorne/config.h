@@ -39,6 +39,9 @@
 #define LC_D_SECRET 4u  /* not printed by -T */
 #define LC_D_HIDDEN 8u  /* not documented */
 #define LC_D_OCTAL 16u  /* UINT: written in octal (permission bits) */
+/* PATH, LIST: names of files, relative to the prefix, that the arbiter reads with its own rights at start, 1 MiB each
+ * at most; a worker asks for the content by lc_config_api.file(). */
+#define LC_D_FILE 32u
 
 struct lc_list {
 	const char *const *v; /* n strings, NUL-terminated */
@@ -108,6 +111,9 @@ struct lc_config_api {
 	/* Report an error about a directive of the struct being checked; file:line is found by the core.
 	 * "what, what was expected".  The directive need not have been set: then the block's line is named. */
 	void (*error)(struct lc_err *, const char *directive, const char *fmt, ...) LC_PRINTF(3, 4);
+	/* In a worker: the content of a file that a directive with LC_D_FILE names, by the path in the struct; valid
+	 * until the process has served its last request.  0, or -ENOENT: there is no such directive in this pool. */
+	int (*file)(const char *path, struct lc_str *ret);
 };
 
 #endif

@@ -41,6 +41,7 @@ struct lc_tr_listener {
 	uint32_t index;          /* number of the listener within the pool */
 	struct lc_str address;   /* printable, without port; the path of a UNIX socket */
 	const char *const *alpn; /* names of the listener's protocols (RFC 7301), the preferred one first, NULL-ended */
+	struct lc_str secret;    /* random bytes, the same in all processes of the pool; {NULL, 0}: there are none */
 };
 
 struct lc_transport {
