@@ -11,6 +11,6 @@ from typing import Any
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
     """The moment keeps streams open, so that the limit of concurrent streams can be reached at all."""
     environ["wsgi.input"].read()
-    time.sleep(0.01)
+    time.sleep(0.05)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"Hello, h2spec! " * 4]
