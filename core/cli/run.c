@@ -431,8 +431,8 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 
 	if (!f)
 		return -ENOMEM;
-	/* In the order in which clients are offered them: the list is alphabetical, so that a later version of a protocol
-	 * stands behind the earlier one, and the later one is preferred. */
+	/* In the order in which clients are offered them: the list is alphabetical, so that a later version of a
+	 * protocol stands behind the earlier one, and the later one is preferred. */
 	int last = 0;
 	while (protocols[last])
 		last++;

@@ -103,7 +103,17 @@ def test_files_of_a_route(server: Server, ca: Authority) -> None:
 
 def test_curl_and_nghttp(server: Server, ca: Authority, tmp_path: Path) -> None:
     url = f"https://localhost:{port(server)}/"
-    curl = ["curl", "-sS", "--cacert", ca.cert, "--http2", "-o", tmp_path / "out", "-w", "%{http_version} %{http_code}"]
+    curl: list[str | Path] = [
+        "curl",
+        "-sS",
+        "--cacert",
+        ca.cert,
+        "--http2",
+        "-o",
+        tmp_path / "out",
+        "-w",
+        "%{http_version} %{http_code}",
+    ]
     done = subprocess.run([*curl, url], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "2 200"
     assert (tmp_path / "out").read_text() == "Hello, world!\n"
