@@ -171,14 +171,16 @@ def test_more_streams_than_allowed(start: Start, worker: str) -> None:
     """Before the settings are acknowledged each further stream is refused; a client that goes on is let go."""
     server = start(conf(worker, inside="http2_max_concurrent_streams 10;"))
     with bystander(server), Raw(server.socket()) as c:
-        sid, sent = 1, 0
+        for sid in range(1, 22, 2):
+            c.send(c.headers(sid, c.head("/echo", "POST"), "END_HEADERS"))
+        c.until(lambda: c.reset_of(21) == 7, "the refusal of the eleventh")
+        sid, sent = 23, 0
         while not (c.closed or c.broken) and sent < GIVE_UP:
             c.send(c.headers(sid, c.head("/echo", "POST"), "END_HEADERS"))
             c.look()
             sid += 2
             sent += 50
         ends_calm(server, c, sent)
-        assert c.reset_of(21) == 7
     assert sid < 2000
 
 
