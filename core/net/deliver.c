@@ -82,6 +82,9 @@ protocol_events(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 		static const struct lc_head go_on = {.size = sizeof(go_on), .status = 100, .length = -1};
 		p->head(c->sess, s->ps, &go_on);
 	}
+	if ((ev & LC_SE_TRAILERS) &&
+	    p->trailers) /* first: a head whose body is complete may be framed by what follows it */
+		p->trailers(c->sess, s->ps, s->out_trailers, s->nout_trailers);
 	if (ev & LC_SE_HEAD) {
 		if (s->shared)
 			pthread_mutex_lock(&s->mu);
@@ -97,8 +100,6 @@ protocol_events(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 		if (final)
 			p->head(c->sess, s->ps, &s->head);
 	}
-	if ((ev & LC_SE_TRAILERS) && p->trailers)
-		p->trailers(c->sess, s->ps, s->out_trailers, s->nout_trailers);
 	if (ev & LC_SE_OUT)
 		p->out_ready(c->sess, s->ps);
 	if (ev & LC_SE_CONSUMED) {

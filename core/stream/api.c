@@ -157,6 +157,9 @@ api_respond(struct lc_stream *s, const struct lc_head *h)
 		*pp = hn;
 	}
 	note_unlock(s, LC_SE_HEAD);
+	/* What is said in advance is of use in advance only. */
+	if (h->status < 200 && !s->route && lc_loop_leading(s->loop))
+		lc_stream_push_leading(s);
 	return 0;
 }
 

@@ -265,13 +265,14 @@ put_head(struct h1 *s, char *p, struct queue *ret)
 		/* 204 has none (RFC 9110 8.6); of a 304 only a length that cannot be the missing body's */
 		if (h->status == 204 || (h->status == 304 && length == 0))
 			length = -1;
-	} else if (length >= 0 || whole) {
+	} else if ((length >= 0 || whole) && !((h->flags & LC_HEAD_TRAILERS) && s->minor >= 1)) {
 		if (length < 0)
 			length = (int64_t)q.avail;
 		x->out = H1_OUT_LENGTH;
 		x->out_left = (uint64_t)length;
 	} else if (s->minor >= 1 || !h1_on(H1_ANSWER_HTTP10)) {
 		x->out = H1_OUT_CHUNKED;
+		length = -1; /* nothing but chunks carries trailers */
 		p = LIT(p, "Transfer-Encoding: chunked\r\n");
 	} else {
 		x->out = H1_OUT_CLOSE;

@@ -66,6 +66,7 @@ struct h2s {
 	uint8_t is_head;
 	uint8_t expect;
 	uint8_t has_host, has_length, has_priority;
+	uint8_t promised; /* trailers come, in place of an end that the length would show */
 	uint8_t own;      /* the answer is ours: h2_answer() */
 	uint8_t rst;      /* a RST_STREAM of ours is on its way: nghttp2 sends nothing else of it any more */
 	uint8_t tiny;     /* the next DATA frame is as small as it is because the peer's window is */

@@ -78,7 +78,7 @@ read_queue(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *
 		fin = 1;
 	}
 	if (n == 0 && !fin) {
-		if (x->out_left == 0) {
+		if (x->out_left == 0 && !x->promised) {
 			*flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_COPY;
 			return 0;
 		}
@@ -94,7 +94,7 @@ read_queue(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *
 	x->tiny = n > max && max < H2_TINY;
 	if (n > max) {
 		n = max;
-	} else if (fin || n == x->out_left) {
+	} else if (fin || (n == x->out_left && !x->promised)) {
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 		if (x->ntrailers) {
 			nghttp2_nv stack[NV_STACK], *v = stack;
@@ -180,6 +180,7 @@ final(struct h2s *x, const struct lc_head *h)
 		length = said;
 	uint64_t avail = h2_api->stream_avail(x->st, &fin);
 	int whole = fin && !x->ntrailers;
+	x->promised = (h->flags & LC_HEAD_TRAILERS) != 0;
 	int none = lc_status_bodyless(h->status) || x->is_head;
 	if (length < 0 && whole && (avail || !none))
 		length = (int64_t)avail;

@@ -75,6 +75,16 @@ deliver_one(struct lc_conn *c, struct lc_stream *s)
 		detach(c, s);
 		return 1;
 	}
+	if (s->ev_trailers) {
+		s->ev_trailers = 0;
+		c->stalled = 0;
+		if (c->ops->trailers) {
+			mt_enter("trailers");
+			scope(c, "trailers", c->ops->trailers(c->sess, s->ps, s->out_trailers, s->nout_trailers));
+			mt_leave();
+		}
+		return 1;
+	}
 	int *ev[] = {&s->ev_100, &s->ev_info, &s->ev_head};
 	const struct lc_head *heads[] = {&s->go_on, &s->info, &s->head};
 	for (int k = 0; k < 3; k++)
@@ -86,16 +96,6 @@ deliver_one(struct lc_conn *c, struct lc_stream *s)
 			mt_leave();
 			return 1;
 		}
-	if (s->ev_trailers) {
-		s->ev_trailers = 0;
-		c->stalled = 0;
-		if (c->ops->trailers) {
-			mt_enter("trailers");
-			scope(c, "trailers", c->ops->trailers(c->sess, s->ps, s->out_trailers, s->nout_trailers));
-			mt_leave();
-		}
-		return 1;
-	}
 	if (s->ev_out) {
 		s->ev_out = 0;
 		c->stalled = 0;

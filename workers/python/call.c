@@ -61,7 +61,8 @@ call_failed(struct lcpy_resp *c, struct lc_stream *s, const struct lc_req *req, 
 	if (c && c->sent) {
 		c->ended = 1;
 		if (!c->nobody && c->declared >= 0 && c->written == (uint64_t)c->declared)
-			(void)lcpy.st->finish(s, NULL, 0); /* the client has all that it was promised */
+			(void)lcpy.st->finish(s, c->trailers,
+					      c->ntrailers); /* the client has all that it was promised */
 		else
 			lcpy.st->reset(s, LC_RSN_APP_ERROR);
 	} else if (lost == EMSGSIZE) {
@@ -149,6 +150,7 @@ lcpy_call(struct lc_stream *s, int shared)
 		return;
 	}
 	c = lcpy_resp_new(s, req, shared);
+	lcpy_beyond_call(c);
 	if (c && req->flags & LC_R_BODY)
 		input = lcpy_input_new(s, req, shared);
 	env = c && (input || !(req->flags & LC_R_BODY)) ? lcpy_environ(req, input, &view) : NULL;
@@ -174,6 +176,7 @@ lcpy_call(struct lc_stream *s, int shared)
 		}
 		Py_DECREF(result);
 	}
+	lcpy_beyond_call(NULL);
 	lcpy_environ_done(env, view);
 	if (input)
 		lcpy_input_done(input);

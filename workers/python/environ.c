@@ -130,6 +130,8 @@ static const char *const reserved[] = {"SCRIPT_NAME",
 				       "wsgi.multiprocess",
 				       "wsgi.run_once",
 				       "wsgi.file_wrapper",
+				       "wsgi.early_hints",
+				       "licorne.send_trailers",
 				       "wsgi.input_terminated",
 				       NULL};
 
@@ -810,7 +812,9 @@ lcpy_environ_init(const struct lcpy_facts *facts, const struct lcpy_conf *conf)
 	    base_put("wsgi.multiprocess", PyBool_FromLong(facts->multiprocess)) < 0 ||
 	    base_put("wsgi.run_once", Py_NewRef(Py_False)) < 0 ||
 	    base_put("wsgi.input_terminated", Py_NewRef(Py_True)) < 0 ||
-	    base_put("wsgi.file_wrapper", Py_NewRef(lcpy_file_wrapper())) < 0)
+	    base_put("wsgi.file_wrapper", Py_NewRef(lcpy_file_wrapper())) < 0 ||
+	    base_put("wsgi.early_hints", Py_NewRef(lcpy_early_hints())) < 0 ||
+	    base_put("licorne.send_trailers", Py_NewRef(lcpy_send_trailers())) < 0)
 		goto fail;
 	/*
 	 * Copies inherit this: an environ is out of the garbage collector's sight until the application puts a

@@ -177,6 +177,51 @@ void lcpy_head_note(PyObject *status, PyObject *headers, const struct lcpy_head_
 		    int length_at);
 void lcpy_heads_fini(void);
 
+/* ---- fields of heads and trailers (fields.c); GIL held ---- */
+static inline int
+lcpy_is_latin1(PyObject *s)
+{
+#if PY_VERSION_HEX < 0x030c0000
+	if (PyUnicode_READY(s) < 0) {
+		PyErr_Clear();
+		return 0;
+	}
+#endif
+	return PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND;
+}
+
+/* One byte per character.  -1: not a number, or too large a one. */
+static inline int64_t
+lcpy_number(PyObject *value)
+{
+	const uint8_t *p = PyUnicode_1BYTE_DATA(value);
+	Py_ssize_t n = PyUnicode_GET_LENGTH(value);
+	int64_t v = 0;
+
+	if (n == 0 || n > 18)
+		return -1;
+	for (Py_ssize_t i = 0; i < n; i++) {
+		if (p[i] < '0' || p[i] > '9')
+			return -1;
+		v = v * 10 + (p[i] - '0');
+	}
+	return v;
+}
+
+/* A control character other than a tab? */
+int lcpy_has_control(const uint8_t *p, size_t n);
+struct lcpy_fields {
+	struct lc_field *v; /* in the stream's arena, without Content-Length */
+	uint32_t n;
+	int length_at;  /* number of the header that is Content-Length, LCPY_NO_LENGTH, LCPY_LENGTHS */
+	int64_t length; /* its value, -1: none */
+	char *room;     /* `extra` bytes behind the fields */
+};
+/* Checks a list of (str, str) and copies it; `who` asks, for the text of an exception.  Runs no Python code.  0, or -1
+ * with an exception. */
+int lcpy_fields_take(struct lc_stream *, PyObject *list, const char *who, size_t extra, struct lcpy_fields *);
+void lcpy_fields_fini(void);
+
 /* ---- start_response and write() (response.c) ---- */
 struct lcpy_resp {
 	PyObject_HEAD vectorcallfunc vectorcall;
@@ -190,6 +235,8 @@ struct lcpy_resp {
 	int64_t declared; /* Content-Length of the application, -1: none */
 	uint64_t written;
 	uint8_t shared, called, started, sent, gone, ended, nobody, is_head, full, excess;
+	const struct lc_field *trailers;
+	uint32_t ntrailers;
 	uint8_t has_writer;     /* holds a reference to `writer`; if not, `writer` holds one to this */
 	struct lcpy_resp *next; /* free list */
 };
@@ -203,6 +250,13 @@ int lcpy_resp_chunk(struct lcpy_resp *, PyObject *bytes);  /* sends the head fir
 int lcpy_resp_list(struct lcpy_resp *, PyObject *seq);     /* exact list or tuple, ends the response */
 int lcpy_resp_file(struct lcpy_resp *, struct lc_slice *); /* takes the slice of a file, ends the response */
 int lcpy_resp_end(struct lcpy_resp *);                     /* exhaustion */
+
+/* ---- what goes beyond PEP 3333 (beyond.c); GIL held ---- */
+int lcpy_beyond_init(void);
+void lcpy_beyond_fini(void);
+PyObject *lcpy_early_hints(void);          /* borrowed */
+PyObject *lcpy_send_trailers(void);        /* borrowed */
+void lcpy_beyond_call(struct lcpy_resp *); /* this thread runs it from now on; NULL: none */
 
 /* ---- wsgi.file_wrapper (file.c); GIL held ---- */
 int lcpy_file_init(void);

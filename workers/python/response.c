@@ -15,203 +15,11 @@
 
 #include <structmember.h>
 
-#define NNAMES 64u
-#define MAXNAME 64u
 #define NSPARE 32u
 #define NSLICES 16u
-#define MAXFIELDS 1000u /* the arena holds less than that, mostly */
-
-#define N_HOP 1u
-#define N_LENGTH 2u
-
-/* Names of fields are mostly the same few constants of the application: what is known about each, by identity. */
-static struct known {
-	PyObject *name; /* strong */
-	uint16_t token, flags;
-} known[NNAMES];
-
 static PyTypeObject *resp_type, *writer_type;
 static struct lcpy_resp *spare;
 static uint32_t nspare;
-
-static const uint8_t tchar[256] = {
-    ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1,         ['&'] = 1,         ['\''] = 1,
-    ['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1,         ['^'] = 1,         ['_'] = 1,
-    ['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
-};
-
-static inline int
-is_latin1(PyObject *s)
-{
-#if PY_VERSION_HEX < 0x030c0000
-	if (PyUnicode_READY(s) < 0) {
-		PyErr_Clear();
-		return 0;
-	}
-#endif
-	return PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND;
-}
-
-/* A control character other than a tab? */
-static int
-has_control(const uint8_t *p, size_t n)
-{
-	const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
-
-	while (n >= 8) {
-		uint64_t v, del;
-
-		memcpy(&v, p, 8);
-		del = v ^ ones * 0x7f;
-		if ((((v - ones * 0x20) & ~v) | ((del - ones) & ~del)) & high)
-			break; /* one of these eight, or a false alarm: look closely */
-		p += 8;
-		n -= 8;
-	}
-	for (size_t i = 0; i < n; i++)
-		if ((p[i] < 0x20 && p[i] != '\t') || p[i] == 0x7f)
-			return 1;
-	return 0;
-}
-
-/* What belongs to one connection and not to a message (RFC 9110 7.6.1, RFC 2616 13.5.1). */
-static int
-is_hop_by_hop(uint16_t token, const char *p, size_t n)
-{
-	static const char *const others[] = {"trailers", "proxy-connection", "keep-alive", "proxy-authenticate",
-					     "proxy-authorization"};
-
-	switch (token) {
-	case LC_TOK_CONNECTION:
-	case LC_TOK_KEEP_ALIVE:
-	case LC_TOK_PROXY_AUTHENTICATE:
-	case LC_TOK_PROXY_AUTHORIZATION:
-	case LC_TOK_PROXY_CONNECTION:
-	case LC_TOK_TE:
-	case LC_TOK_TRAILER:
-	case LC_TOK_TRANSFER_ENCODING:
-	case LC_TOK_UPGRADE:
-		return 1;
-	}
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		if (strlen(others[i]) == n && strncasecmp(others[i], p, n) == 0)
-			return 1;
-	return 0;
-}
-
-/* Looks at a field name; 0, or -1 with an exception. */
-static int
-check_name(PyObject *name, uint16_t *ret_token, uint16_t *ret_flags)
-{
-	struct known *k = &known[((uintptr_t)name >> 4) % NNAMES];
-	uint16_t token, flags = 0;
-	const uint8_t *p;
-	size_t n;
-
-	if (k->name == name) {
-		*ret_token = k->token;
-		*ret_flags = k->flags;
-		return 0;
-	}
-	if (!is_latin1(name))
-		goto bad;
-	p = PyUnicode_1BYTE_DATA(name);
-	n = (size_t)PyUnicode_GET_LENGTH(name);
-	if (!n)
-		goto bad;
-	for (size_t i = 0; i < n; i++)
-		if (!tchar[p[i]])
-			goto bad;
-	token = lcpy.wk->token((const char *)p, n);
-	if (is_hop_by_hop(token, (const char *)p, n)) {
-		PyErr_Format(PyExc_ValueError, "start_response: %R is a hop-by-hop header, the server's own business",
-			     name);
-		return -1;
-	}
-	if (token == LC_TOK_CONTENT_LENGTH)
-		flags |= N_LENGTH;
-	if (n <= MAXNAME && PyUnicode_CheckExact(name)) { /* a subclass could run code when it is let go of */
-		PyObject *old = k->name;
-
-		k->name = Py_NewRef(name);
-		k->token = token;
-		k->flags = flags;
-		Py_XDECREF(old);
-	}
-	*ret_token = token;
-	*ret_flags = flags;
-	return 0;
-bad:
-	PyErr_Format(PyExc_ValueError, "start_response: %R is not a header name", name);
-	return -1;
-}
-
-/* One byte per character.  -1: not a number, or too large a one. */
-static inline int64_t
-number(PyObject *value)
-{
-	const uint8_t *p = PyUnicode_1BYTE_DATA(value);
-	Py_ssize_t n = PyUnicode_GET_LENGTH(value);
-	int64_t v = 0;
-
-	if (n == 0 || n > 18)
-		return -1;
-	for (Py_ssize_t i = 0; i < n; i++) {
-		if (p[i] < '0' || p[i] > '9')
-			return -1;
-		v = v * 10 + (p[i] - '0');
-	}
-	return v;
-}
-
-static int
-parse_length(PyObject *value, int64_t *ret)
-{
-	int64_t v = number(value);
-
-	if (v < 0 || (*ret >= 0 && *ret != v))
-		goto bad;
-	*ret = v;
-	return 0;
-bad:
-	PyErr_Format(PyExc_ValueError, "start_response: Content-Length %R is not one number of bytes", value);
-	return -1;
-}
-
-/* One header tuple; adds to *bytes.  0, or -1 with an exception. */
-static int
-check_field(PyObject *item, uint16_t *token, uint16_t *flags, size_t *bytes, int64_t *length)
-{
-	PyObject *name, *value;
-
-	if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2) {
-		PyErr_Format(PyExc_TypeError, "start_response: headers are (str, str) tuples, not %.200R", item);
-		return -1;
-	}
-	name = PyTuple_GET_ITEM(item, 0);
-	value = PyTuple_GET_ITEM(item, 1);
-	if (!PyUnicode_Check(name) || !PyUnicode_Check(value)) {
-		PyErr_Format(PyExc_TypeError, "start_response: the %s of header %.200R is %.100s, not str",
-			     PyUnicode_Check(name) ? "value" : "name", name,
-			     Py_TYPE(PyUnicode_Check(name) ? value : name)->tp_name);
-		return -1;
-	}
-	if (check_name(name, token, flags) < 0)
-		return -1;
-	if (!is_latin1(value)) {
-		PyErr_Format(PyExc_ValueError, "start_response: the value of header %R has characters outside latin-1",
-			     name);
-		return -1;
-	}
-	if (has_control(PyUnicode_1BYTE_DATA(value), (size_t)PyUnicode_GET_LENGTH(value))) {
-		PyErr_Format(PyExc_ValueError, "start_response: the value of header %R has control characters", name);
-		return -1;
-	}
-	if (*flags & N_LENGTH && parse_length(value, length) < 0)
-		return -1;
-	*bytes += (size_t)PyUnicode_GET_LENGTH(name) + (size_t)PyUnicode_GET_LENGTH(value);
-	return 0;
-}
 
 static int
 check_status(PyObject *status, uint32_t *ret_code, struct lc_str *ret_reason)
@@ -224,7 +32,7 @@ check_status(PyObject *status, uint32_t *ret_code, struct lc_str *ret_reason)
 			     Py_TYPE(status)->tp_name);
 		return -1;
 	}
-	if (!is_latin1(status))
+	if (!lcpy_is_latin1(status))
 		goto bad;
 	p = PyUnicode_1BYTE_DATA(status);
 	n = (size_t)PyUnicode_GET_LENGTH(status);
@@ -235,7 +43,7 @@ check_status(PyObject *status, uint32_t *ret_code, struct lc_str *ret_reason)
 	}
 	if (n < 3 || p[0] < '2' || p[0] > '9' || p[1] < '0' || p[1] > '9' || p[2] < '0' || p[2] > '9')
 		goto bad;
-	if ((n > 3 && p[3] != ' ') || has_control(p, n))
+	if ((n > 3 && p[3] != ' ') || lcpy_has_control(p, n))
 		goto bad;
 	*ret_code = (uint32_t)((p[0] - '0') * 100 + (p[1] - '0') * 10 + (p[2] - '0'));
 	*ret_reason = n > 4 ? (struct lc_str){(const char *)p + 4, n - 4} : (struct lc_str){NULL, 0};
@@ -245,90 +53,26 @@ bad:
 	return -1;
 }
 
-static inline char *
-copy_str(struct lc_str *to, char *at, PyObject *s, int trim)
-{
-	const char *p = (const char *)PyUnicode_1BYTE_DATA(s);
-	size_t n = (size_t)PyUnicode_GET_LENGTH(s);
-
-	if (trim) {
-		while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
-			n--;
-		while (n && (*p == ' ' || *p == '\t'))
-			p++, n--;
-	}
-	memcpy(at, p, n);
-	*to = (struct lc_str){at, n};
-	return at + n;
-}
-
 /* Checks and copies the head.  Runs no Python code, so the list stays as it is meanwhile. */
 static int
 make_head(struct lcpy_resp *c, PyObject *status, PyObject *headers, const struct lcpy_head_seen *seen)
 {
-	struct {
-		uint16_t token, flags;
-	} small[32], *what = small;
-	Py_ssize_t n;
-	struct lc_field *f;
+	struct lcpy_fields f;
 	struct lc_str reason;
-	uint32_t code, k = 0;
-	size_t bytes;
-	int64_t length = -1;
-	int length_at = LCPY_NO_LENGTH, rc = -1;
-	char *at;
+	uint32_t code;
 
-	if (check_status(status, &code, &reason) < 0)
+	if (check_status(status, &code, &reason) < 0 ||
+	    lcpy_fields_take(c->stream, headers, "start_response", reason.n, &f) < 0)
 		return -1;
-	n = PyList_GET_SIZE(headers);
-	if (n > (Py_ssize_t)MAXFIELDS) {
-		PyErr_SetString(PyExc_ValueError, "start_response: too many headers");
-		return -1;
-	}
-	if (n > (Py_ssize_t)(sizeof(small) / sizeof(small[0]))) {
-		what = malloc((size_t)n * sizeof(*what));
-		if (!what) {
-			PyErr_NoMemory();
-			return -1;
-		}
-	}
-	bytes = reason.n;
-	for (Py_ssize_t i = 0; i < n; i++)
-		if (check_field(PyList_GET_ITEM(headers, i), &what[i].token, &what[i].flags, &bytes, &length) < 0)
-			goto out;
-	f = lcpy.st->alloc(c->stream, (size_t)n * sizeof(*f) + bytes + 1);
-	if (!f) {
-		PyErr_SetString(PyExc_ValueError, "start_response: the headers are too large");
-		goto out;
-	}
-	at = (char *)(f + n);
-	for (Py_ssize_t i = 0; i < n; i++) {
-		PyObject *t = PyList_GET_ITEM(headers, i);
-
-		if (what[i].flags & N_LENGTH) {
-			length_at = length_at == LCPY_NO_LENGTH ? (int)i : LCPY_LENGTHS;
-			continue; /* goes as head.length */
-		}
-		at = copy_str(&f[k].name, at, PyTuple_GET_ITEM(t, 0), 0);
-		at = copy_str(&f[k].value, at, PyTuple_GET_ITEM(t, 1), 1);
-		f[k].token = what[i].token;
-		f[k].flags = 0;
-		f[k].pad = 0;
-		k++;
-	}
 	if (reason.n) {
-		memcpy(at, reason.p, reason.n);
-		reason.p = at;
+		memcpy(f.room, reason.p, reason.n);
+		reason.p = f.room;
 	}
 	c->head = (struct lc_head){
-	    .size = sizeof(c->head), .status = code, .nfields = k, .fields = f, .length = -1, .reason = reason};
-	c->declared = length;
-	lcpy_head_note(status, headers, seen, &c->head, length_at);
-	rc = 0;
-out:
-	if (what != small)
-		free(what);
-	return rc;
+	    .size = sizeof(c->head), .status = code, .nfields = f.n, .fields = f.v, .length = -1, .reason = reason};
+	c->declared = f.length;
+	lcpy_head_note(status, headers, seen, &c->head, f.length_at);
+	return 0;
 }
 
 static inline int
@@ -344,7 +88,7 @@ set_head(struct lcpy_resp *c, PyObject *status, PyObject *headers)
 		return -1;
 	}
 	known_head = lcpy_head_find(status, headers, &seen);
-	if (known_head && (!seen.length || (is_latin1(seen.length) && (length = number(seen.length)) >= 0))) {
+	if (known_head && (!seen.length || (lcpy_is_latin1(seen.length) && (length = lcpy_number(seen.length)) >= 0))) {
 		c->head = known_head->head;
 		c->declared = length;
 	} else if (make_head(c, status, headers, &seen) < 0) {
@@ -560,6 +304,8 @@ lcpy_resp_head(struct lcpy_resp *c, int64_t length)
 	c->head.length = c->declared >= 0 ? c->declared : c->nobody && length <= 0 ? -1 : length;
 	if (c->declared < 0 && (c->head.status == 204 || c->head.status == 304))
 		c->head.length = -1;
+	if (c->ntrailers)
+		c->head.flags |= LC_HEAD_TRAILERS;
 	c->sent = 1; /* whatever comes of it: no other head can follow */
 	r = lcpy.st->respond(c->stream, &c->head);
 	return r < 0 ? failed(c, r) : 0;
@@ -648,7 +394,7 @@ lcpy_resp_end(struct lcpy_resp *c)
 		lcpy.st->reset(c->stream, LC_RSN_APP_ERROR);
 		return 0;
 	}
-	rc = lcpy.st->finish(c->stream, NULL, 0);
+	rc = lcpy.st->finish(c->stream, c->trailers, c->ntrailers);
 	return rc < 0 ? failed(c, rc) : 0;
 }
 
@@ -666,11 +412,11 @@ lcpy_resp_file(struct lcpy_resp *c, struct lc_slice *s)
 	}
 	c->written += s->n;
 	total = c->head.length < 0 ? c->written : (uint64_t)c->head.length;
-	if (c->written == total) {
+	if (c->written == total && !c->ntrailers) {
 		c->ended = 1;
 		return put_slices(c, s, 1, LC_W_FIN);
 	}
-	rc = put_slices(c, s, 1, 0); /* the file is too short */
+	rc = put_slices(c, s, 1, 0); /* trailers follow, or the file is too short */
 	return rc ? rc : lcpy_resp_end(c);
 }
 
@@ -737,6 +483,8 @@ lcpy_resp_list(struct lcpy_resp *c, PyObject *seq)
 
 	if (c->gone)
 		return 1;
+	if (__builtin_expect(c->ntrailers, 0))
+		return list_by_chunks(c, seq);
 	if (len == 1 && list_of_one(c, seq, &rc))
 		return rc;
 	for (i = 0; i < len; i++) {
@@ -820,6 +568,8 @@ lcpy_resp_new(struct lc_stream *s, const struct lc_req *req, int shared)
 	c->owner = pthread_self();
 	c->declared = -1;
 	c->written = 0;
+	c->trailers = NULL;
+	c->ntrailers = 0;
 	c->shared = (uint8_t)shared;
 	c->called = c->started = c->sent = c->gone = c->ended = c->nobody = c->full = c->excess = 0;
 	c->is_head = req->method.n == 4 && memcmp(req->method.p, "HEAD", 4) == 0;
@@ -899,8 +649,7 @@ lcpy_resp_fini(void)
 		Py_DECREF(c);
 	}
 	nspare = 0;
-	for (uint32_t i = 0; i < NNAMES; i++)
-		Py_CLEAR(known[i].name);
+	lcpy_fields_fini();
 	lcpy_heads_fini();
 	Py_CLEAR(resp_type);
 	Py_CLEAR(writer_type);

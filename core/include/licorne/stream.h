@@ -49,6 +49,9 @@ struct lc_req {
 	uint32_t pad3;
 };
 
+/* lc_head.flags */
+#define LC_HEAD_TRAILERS 1u /* finish() will bring trailers: the end shows with them, not with the last byte */
+
 /*
  * A response head.  `fields` and all strings must stay valid until the stream ends: take them from
  * stream->alloc() or static memory.  The protocol adds Date, Server, framing and connection fields itself.
