@@ -60,9 +60,15 @@ struct lc_dead {
 
 #define LC_LOOP_BATCH 256
 
+/* Among the events of lc_ev_set(): of those with this mark at most LC_LOOP_LATER have their turn between two batches,
+ * and none begins when they have taken LATER_TICKS together: what is expensive and may come in thousands (handshakes)
+ * does not hold up the rest.  They wait in an epoll of their own, which is one descriptor of the loop's. */
+#define LC_EV_LATER (1u << 27) /* no bit of epoll's */
+#define LC_LOOP_LATER 8
+
 struct lc_loop {
-	int ep, wake_fd;
-	uint32_t i, n; /* the batch: next event, number of events */
+	int ep, wake_fd, later_ep; /* later_ep: -1 until it is needed */
+	uint32_t i, n;             /* the batch: next event, number of events */
 	int stop;
 	uint64_t now;      /* ns, CLOCK_MONOTONIC, as of this batch or the last long call in it */
 	uint64_t now_tick; /* lc_ticks() when `now` was read */
@@ -76,7 +82,7 @@ struct lc_loop {
 	void (*batch_end)(void *arg); /* the batch is done, the loop may sleep next */
 	void *arg;
 	pthread_mutex_t lead_mu;
-	struct lc_ev wake_ev;
+	struct lc_ev wake_ev, later_ev;
 	struct epoll_event batch[LC_LOOP_BATCH];
 };
 
@@ -134,7 +140,9 @@ uint64_t lc_loop_clock(struct lc_loop *); /* read the clock anew, ns */
 /* Any thread. */
 void lc_loop_post(struct lc_loop *, struct lc_post *);
 
-/* events: EPOLLIN...; 0 removes.  first: its events go first in every batch.  0 or -errno. */
+/* Make the descriptor that LC_EV_LATER needs, which the first use does otherwise.  0 or -errno. */
+int lc_loop_later(struct lc_loop *);
+/* events: EPOLLIN..., LC_EV_LATER; 0 removes.  first: its events go first in every batch.  0 or -errno. */
 int lc_ev_set(struct lc_loop *, struct lc_ev *, uint32_t events, int first);
 
 void lc_timer_arm(struct lc_loop *, struct lc_timer *, uint64_t ms, lc_timer_fn *);

@@ -134,7 +134,8 @@ lc_conn_new(struct lc_lsn *lsn, int fd, const void *sa, uint32_t len)
 	c->post.fn = conn_posted;
 	lc_chain_init(&c->chain);
 	set_peer(c, sa, len);
-	int r = lc_ev_set(&srv->loop, &c->ev, EPOLLIN | EPOLLERR, 0);
+	uint32_t later = lsn->ntrans && !lsn->trans[0].ops->header ? LC_EV_LATER : 0;
+	int r = lc_ev_set(&srv->loop, &c->ev, EPOLLIN | EPOLLERR | later, 0);
 	if (r < 0) {
 		if (lc_srv_may_log(srv))
 			lc_log(LC_LOG_ERROR, "a connection from %.*s was dropped: epoll_ctl: %s", (int)c->peer_n,
@@ -431,8 +432,13 @@ lc_conn_interest(struct lc_conn *c)
 		want = EPOLLIN;
 	if (c->out || (c->flags & (LC_C_WANT_WRITE | LC_C_YIELD)) == (LC_C_WANT_WRITE | LC_C_YIELD))
 		want |= EPOLLOUT;
+	if (c->tr && !c->tr->established && !c->tr->ops->header)
+		want |= LC_EV_LATER; /* a handshake */
 	/* EPOLLERR is always reported; naming it keeps the registration when nothing else is wanted. */
-	lc_ev_set(&lc_conn_srv(c)->loop, &c->ev, want | EPOLLERR, 0);
+	if (lc_ev_set(&lc_conn_srv(c)->loop, &c->ev, want | EPOLLERR, 0) < 0) { /* moving needs memory */
+		c->flags |= LC_C_CLOSE_NOW;
+		conn_post(c);
+	}
 }
 
 /* The closing steps that wait for output.  1: the connection is gone. */

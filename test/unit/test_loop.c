@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_loop.c - the loop: posted work keeps its order, timers fire in order, the lead changes hands inside an event
- * without losing the rest of the batch.
+ * without losing the rest of the batch, and events that are marked for later do not hold up others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -189,14 +189,70 @@ test_hand_on(void **state)
 	lc_loop_done(&L);
 }
 
+/* ---- later ---- */
+
+#define LATE 40
+
+static struct lc_ev late[LATE], prompt;
+static int nlate, since, most, nprompt;
+
+static void
+late_fired(struct lc_ev *e, uint32_t events)
+{
+	assert_true(events & EPOLLIN);
+	assert_true(e->armed & LC_EV_LATER);
+	nlate++;
+	if (++since > most)
+		most = since;
+}
+
+static void
+prompt_fired(struct lc_ev *e, uint32_t events)
+{
+	uint64_t n;
+
+	(void)events;
+	since = 0;
+	if (++nprompt < 20)
+		return;
+	assert_int_equal(read(e->fd, &n, sizeof(n)), sizeof(n));
+	lc_loop_stop(&L);
+}
+
+/* Both are always ready: between two turns of the prompt one, few of the others have theirs, and all of them do in
+ * time; one that is moved is in its new place at once. */
+static void
+test_later(void **state)
+{
+	(void)state;
+	assert_int_equal(lc_loop_init(&L), 0);
+	nlate = since = most = nprompt = 0;
+	for (int k = 0; k < LATE; k++) {
+		late[k] = (struct lc_ev){.fn = late_fired, .fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)};
+		assert_true(late[k].fd >= 0);
+		assert_int_equal(lc_ev_set(&L, &late[k], EPOLLIN | LC_EV_LATER, 0), 0);
+	}
+	prompt = (struct lc_ev){.fn = prompt_fired, .fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)};
+	assert_int_equal(lc_ev_set(&L, &prompt, EPOLLIN | LC_EV_LATER, 0), 0);
+	assert_int_equal(lc_ev_set(&L, &prompt, EPOLLIN, 0), 0);
+	assert_int_equal(lc_loop_lead(&L), 0);
+	assert_int_equal(nprompt, 20);
+	assert_true(most <= LC_LOOP_LATER);
+	assert_true(nlate > LATE);
+	for (int k = 0; k < LATE; k++) {
+		assert_int_equal(lc_ev_set(&L, &late[k], 0, 0), 0);
+		close(late[k].fd);
+	}
+	close(prompt.fd);
+	lc_loop_done(&L);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_posts_in_order),
-	    cmocka_unit_test(test_timers),
-	    cmocka_unit_test(test_many_durations),
-	    cmocka_unit_test(test_hand_on),
+	    cmocka_unit_test(test_posts_in_order), cmocka_unit_test(test_timers), cmocka_unit_test(test_many_durations),
+	    cmocka_unit_test(test_hand_on),        cmocka_unit_test(test_later),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
