@@ -226,10 +226,8 @@ pools_init(struct lc__arb *a)
 		p->conf = lc_conf_get(a->conf, b, &lc_core_pool);
 		p->name = b->name;
 		p->target = lc_conf_processes(p->conf);
-		if (getrandom(p->secret, sizeof(p->secret), 0) != (ssize_t)sizeof(p->secret)) {
-			lc_log(LC_LOG_CRIT, "the system has no random bytes: %m");
+		if (lc__secret_init(p, lc__now_ms()) < 0)
 			return -EIO;
-		}
 		text = lc_conf_text(a->conf, b, &p->config_n);
 		p->config_fd = text ? lcimsg_memfd("licorne configuration", text, p->config_n) : -ENOMEM;
 		free(text);
@@ -431,7 +429,7 @@ any_live(const struct lc__arb *a)
 static int
 timeout_ms(const struct lc__arb *a)
 {
-	int64_t next = INT64_MAX;
+	int64_t next = a->stopping ? INT64_MAX : lc__secret_deadline(a);
 
 	for (uint32_t i = 0; i < a->nprocs; i++) {
 		int64_t d = lc__proc_next_deadline(a, a->procs[i]);
@@ -475,6 +473,8 @@ serve(struct lc__arb *a)
 			lc__proc_reap(a);
 		for (uint32_t i = 0; i < a->nprocs; i++)
 			lc__proc_judge(a, a->procs[i]);
+		if (!a->stopping)
+			lc__secret_rotate(a);
 		for (uint32_t i = 0; i < a->nprocs; i++)
 			lc__peer_write(a, a->procs[i]);
 	}

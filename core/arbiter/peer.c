@@ -32,7 +32,8 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 	lcimsg_put_u32(m, pool->nlisteners);
 	lcimsg_put_u32(m, (uint32_t)a->log_level);
 	lcimsg_put_u8(m, lc__arb_first_start(a, pool));
-	lcimsg_put_bytes(m, pool->secret, sizeof(pool->secret));
+	lcimsg_put_bytes(m, pool->secret.now, LC_SECRET);
+	lcimsg_put_bytes(m, pool->secret.before, LC_SECRET);
 	lcimsg_put_str(m, a->prefix);
 	r = lcimsg_submit(p->chan, m);
 	for (uint32_t i = 0; r >= 0 && i < pool->nlisteners; i++) {

@@ -59,7 +59,10 @@ struct lc__pool {
 	const char *name;
 	int config_fd; /* sealed text */
 	size_t config_n;
-	uint8_t secret[LC_SECRET];
+	struct lc__secret {
+		uint8_t now[LC_SECRET], before[LC_SECRET];
+		int64_t until; /* ms, when another one is made */
+	} secret;
 	int access_fd[LC__ACCESS_LOGS];
 	uint32_t naccess;
 	struct lc__listener *listeners;
@@ -131,6 +134,11 @@ struct lc__child {
 pid_t lc__child_spawn(const struct lc__child *);
 int lc__creds_resolve(struct lc__creds *, const char *user, const char *group);
 const char *lc__signal_name(int sig, char buf[16]);
+
+/* secret.c */
+int lc__secret_init(struct lc__pool *, int64_t now); /* 0, or -EIO, logged */
+int64_t lc__secret_deadline(const struct lc__arb *); /* ms, INT64_MAX: none */
+void lc__secret_rotate(struct lc__arb *);            /* those that are due */
 
 /* listen.c */
 int lc__listen_open(struct lc__arb *);

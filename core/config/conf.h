@@ -110,6 +110,7 @@ struct lc_conf_pool {
 	struct lc_msec2 respawn_delay; /* ms */
 	uint64_t worker_connections;   /* per process */
 	struct lc_list protocols;      /* module names in ALPN order; n = 0: all loaded, in load order */
+	uint64_t secret_rotation;      /* ms */
 	struct lc_list access_log;     /* lines: absolute path, "-" (standard output) or "off"; [format] */
 };
 /* One access log of a pool. */

@@ -33,6 +33,7 @@ struct lc_ctl {
 	lcimsg_msg **files; /* one per file: own path and content */
 	unsigned state;
 	bool go, handed, dead, drain, stop; /* handed: the set-up is the caller's */
+	unsigned secrets;                   /* new ones, to be told */
 	int access_new[LC_CTL_ACCESS];      /* to be told, -1: none */
 	uint64_t drain_deadline;
 };
@@ -111,7 +112,7 @@ static int
 on_config(struct lc_ctl *c, lcimsg_msg *m)
 {
 	struct lcimsg_reader r;
-	const void *text, *secret;
+	const void *text, *secret, *before;
 	size_t n;
 	int err;
 
@@ -125,8 +126,11 @@ on_config(struct lc_ctl *c, lcimsg_msg *m)
 	lc_log_level((int)lcimsg_get_u32(&r));
 	c->setup.first_start = lcimsg_get_u8(&r);
 	secret = lcimsg_get_bytes(&r, LC_SECRET);
-	if (secret)
+	before = lcimsg_get_bytes(&r, LC_SECRET);
+	if (secret && before) {
 		memcpy(c->setup.secret, secret, LC_SECRET);
+		memcpy(c->setup.before, before, LC_SECRET);
+	}
 	c->setup.prefix = lcimsg_get_str(&r);
 	err = lcimsg_end(&r);
 	if (err < 0 || c->announced > MAX_LISTENERS)
@@ -214,6 +218,24 @@ on_access_log(struct lc_ctl *c, lcimsg_msg *m)
 }
 
 static int
+on_secret(struct lc_ctl *c, lcimsg_msg *m)
+{
+	struct lcimsg_reader r;
+	const void *secret;
+
+	if (!c->config)
+		return -EPROTO;
+	lcimsg_reader_init(&r, m);
+	secret = lcimsg_get_bytes(&r, LC_SECRET);
+	if (!secret || lcimsg_end(&r) < 0)
+		return -EPROTO;
+	memcpy(c->setup.before, c->setup.secret, LC_SECRET);
+	memcpy(c->setup.secret, secret, LC_SECRET);
+	c->secrets += c->handed;
+	return 0;
+}
+
+static int
 on_message(struct lc_ctl *c, lcimsg_msg *m)
 {
 	char why[160];
@@ -232,6 +254,8 @@ on_message(struct lc_ctl *c, lcimsg_msg *m)
 		return on_file(c, m);
 	case LC_MSG_ACCESSLOG:
 		return on_access_log(c, m);
+	case LC_MSG_SECRET:
+		return on_secret(c, m);
 	case LC_MSG_ERRORLOG: /* cannot fail: 2 is open, and the arbiter's descriptor too */
 		return dup2(lcimsg_get_fd(m, 0), STDERR_FILENO) < 0 ? -errno : 0;
 	case LC_MSG_GO:
@@ -407,6 +431,12 @@ lc_ctl_dispatch(struct lc_ctl *c, const struct lc_ctl_ops *ops, void *arg)
 			c->access_new[i] = -1;
 			ops->log(arg, i, fd);
 		}
+	if (c->secrets) {
+		if (c->secrets > 1) /* some were never seen: none of them was in use here */
+			ops->secret(arg, c->setup.before);
+		c->secrets = 0;
+		ops->secret(arg, c->setup.secret);
+	}
 	if (c->drain) {
 		int64_t left = (int64_t)c->drain_deadline - now_ms();
 

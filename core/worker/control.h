@@ -33,9 +33,9 @@ struct lc_ctl_setup {
 		size_t n;
 	} * files; /* of rows with LC_D_FILE; valid until lc_ctl_close() */
 	uint32_t nfiles;
-	uint8_t secret[32];           /* the pool's, see struct lc_tr_listener */
-	uint32_t naccess;             /* access logs, in order of the text */
-	int access_fd[LC_CTL_ACCESS]; /* owned by the worker from here */
+	uint8_t secret[32], before[32]; /* the pool's, see struct lc_tr_listener */
+	uint32_t naccess;               /* access logs, in order of the text */
+	int access_fd[LC_CTL_ACCESS];   /* owned by the worker from here */
 };
 struct lc_ctl_beat {
 	uint64_t requests, accepted; /* since start */
@@ -45,6 +45,7 @@ struct lc_ctl_ops {
 	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish within that many ms from now, exit 0 */
 	void (*stop)(void *arg);                       /* exit now */
 	void (*lost)(void *arg);                       /* the arbiter is gone: as drain, listeners closed at once */
+	void (*secret)(void *arg, const uint8_t secret[32]); /* the pool's new one; setup's have changed, too */
 	void (*log)(void *arg, uint32_t index, int fd); /* the access log's file in place of the old one; fd is yours */
 };
 

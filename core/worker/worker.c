@@ -111,6 +111,21 @@ do_log(void *arg, uint32_t index, int fd)
 }
 
 static void
+do_secret(void *arg, const uint8_t secret[32])
+{
+	struct worker *w = arg;
+
+	for (uint32_t k = 0; k < w->srv.nlsn; k++)
+		for (uint32_t j = 0; j < w->srv.lsn[k].ntrans; j++) {
+			const struct lc_ltrans *t = &w->srv.lsn[k].trans[j];
+			if (t->ops->size >= offsetof(struct lc_transport, secret) + sizeof(t->ops->secret) &&
+			    t->ops->listen && t->ops->secret)
+				t->ops->secret(t->inst,
+					       (struct lc_str){(const char *)secret, sizeof(w->setup->secret)});
+		}
+}
+
+static void
 do_lost(void *arg)
 {
 	struct worker *w = arg;
@@ -132,7 +147,8 @@ ctl_interest(struct worker *w)
 static void
 ctl_ready(struct lc_ev *ev, uint32_t events)
 {
-	static const struct lc_ctl_ops ops = {.drain = do_drain, .stop = do_stop, .log = do_log, .lost = do_lost};
+	static const struct lc_ctl_ops ops = {
+	    .drain = do_drain, .stop = do_stop, .log = do_log, .secret = do_secret, .lost = do_lost};
 	struct worker *w = (struct worker *)((char *)ev - offsetof(struct worker, ctl_ev));
 
 	(void)events;
@@ -281,7 +297,8 @@ set_transports(struct worker *w, struct lc_lsn *l, const struct lc_block *b)
 					  .index = l->index,
 					  .address = {l->addr, l->addr_n},
 					  .alpn = alpn,
-					  .secret = {(const char *)w->setup->secret, sizeof(w->setup->secret)}};
+					  .secret = {(const char *)w->setup->secret, sizeof(w->setup->secret)},
+					  .before = {(const char *)w->setup->before, sizeof(w->setup->before)}};
 	for (int k = 0; k < n; k++) {
 		const struct lc_transport *ops = lc_mod_iface(stack[k], LC_KIND_TRANSPORT, LC_TRANSPORT_VERSION);
 		const void *conf = lc_conf_get(w->conf, b, &stack[k]->dirset);

@@ -371,4 +371,5 @@ const struct lc_transport tls_transport = {
     .shutdown = conn_shutdown,
     .idle = conn_idle,
     .timeout = conn_timeout,
+    .secret = tls_tickets_secret,
 };

@@ -6,8 +6,6 @@
  * same names (an ECDSA and an RSA one) share an SSL_CTX, and OpenSSL picks by what the client supports; others are
  * picked by the name that the client asks for (SNI, RFC 6066 3), wildcards included.  The first pair answers everybody
  * else.
- *
- * Resumption is by tickets alone: no session of a client is kept here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +16,6 @@
 #include <unistd.h>
 
 #include <openssl/err.h>
-#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
@@ -378,45 +375,6 @@ out:
 
 /* ---- a listener ---- */
 
-/*
- * Sessions and tickets: what was agreed on with one listener is nothing at another, which may ask for other client
- * certificates.  So both the context of sessions and the key of tickets depend on the listener and its certificates,
- * and, by the pool's secret, are the same in all of its processes.
- */
-static int
-share_tickets(struct tls_lsn *l, const struct lc_tr_listener *at)
-{
-	unsigned char id[EVP_MAX_MD_SIZE], key[2 * 64], md[EVP_MAX_MD_SIZE];
-	EVP_MD_CTX *h = EVP_MD_CTX_new();
-	unsigned n = 0;
-	int ok = h && EVP_DigestInit_ex(h, EVP_sha256(), NULL) && EVP_DigestUpdate(h, &at->index, sizeof(at->index)) &&
-		 EVP_DigestUpdate(h, &l->conf->verify, sizeof(l->conf->verify));
-
-	for (const struct tls_site *s = l->sites; ok && s; s = s->next) {
-		const STACK_OF(X509_NAME) *ca = SSL_CTX_get_client_CA_list(s->ctx);
-		ok = X509_digest(SSL_CTX_get0_certificate(s->ctx), EVP_sha256(), md, &n) && EVP_DigestUpdate(h, md, n);
-		for (int k = 0; ok && k < sk_X509_NAME_num(ca); k++)
-			ok = X509_NAME_digest(sk_X509_NAME_value(ca, k), EVP_sha256(), md, &n) &&
-			     EVP_DigestUpdate(h, md, n);
-	}
-	ok = ok && EVP_DigestFinal_ex(h, id, &n);
-	EVP_MD_CTX_free(h);
-	for (unsigned char k = 0; ok && k < 2 && at->secret.n; k++) {
-		unsigned char block[33];
-		memcpy(block, id, 32);
-		block[32] = k;
-		ok = HMAC(EVP_sha512(), at->secret.p, (int)at->secret.n, block, sizeof(block), key + k * 64, NULL) !=
-		     NULL;
-	}
-	for (const struct tls_site *s = l->sites; ok && s; s = s->next) {
-		ok = SSL_CTX_set_session_id_context(s->ctx, id, 32) == 1;
-		if (ok && at->secret.n) /* 80 bytes: a name, a key for HMAC, a key for AES */
-			ok = SSL_CTX_set_tlsext_ticket_keys(s->ctx, key, 80) == 1;
-	}
-	OPENSSL_cleanse(key, sizeof(key));
-	return ok ? 0 : -ENOMEM;
-}
-
 void
 tls_lsn_free(void *inst)
 {
@@ -429,6 +387,7 @@ tls_lsn_free(void *inst)
 	}
 	if (l->keylog >= 0)
 		close(l->keylog);
+	tls_tickets_fini(l);
 	free(l->alpn);
 	free(l);
 }
@@ -473,7 +432,7 @@ tls_lsn_new(const struct lc_tr_listener *at, const void *arg, void **inst, char 
 	}
 	for (uint64_t k = 0; !r && k < conf->certificate.n; k++)
 		r = add_pair(l, conf->certificate.v[k], conf->key.v[k], msg, n);
-	if (r >= 0 && (r = share_tickets(l, at)) < 0)
+	if (r >= 0 && (r = tls_tickets_init(l, at)) < 0)
 		(void)snprintf(msg, n, "tls: no memory for a listener");
 	if (r < 0)
 		tls_lsn_free(l);

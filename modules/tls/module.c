@@ -48,6 +48,10 @@ static const struct lc_directive rows[] = {
 	      "OpenSSL's names, the preferred first."),
     LC_MSEC(struct tls_conf, handshake_timeout, "tls_handshake_timeout", WHERE, "10s", NULL, "time for a handshake",
 	    "A connection that has not completed it by then is closed. `0`: no limit."),
+    LC_FLAG(struct tls_conf, tickets, "tls_session_tickets", WHERE, "on", "let clients resume sessions",
+	    "A client that comes again shows a ticket and is spared most of a handshake, in whatever process. Keys of "
+	    "tickets "
+	    "are replaced every `secret_rotation`. `off`: every handshake is a full one."),
     LC_PATH(
 	struct tls_conf, keylog, "tls_keylog", WHERE, 0, NULL, "write session secrets to a file",
 	"For debugging: with it, recorded traffic can be read (NSS key log format). Never where others could read the "

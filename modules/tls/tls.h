@@ -16,6 +16,7 @@ struct tls_conf {
 	struct lc_list certificate, key;
 	const char *passphrase, *client_ca, *ciphers, *suites, *groups, *keylog;
 	uint64_t verify, min_version, handshake_timeout;
+	uint8_t tickets;
 };
 #define TLS_VERIFY_OFF 0u
 #define TLS_VERIFY_OPTIONAL 1u
@@ -34,6 +35,11 @@ struct tls_site {
 	struct tls_site *next;
 };
 
+/* What a ticket is sealed with. */
+struct tls_ticket_key {
+	unsigned char name[16], mac[32], aes[32];
+};
+
 /* A listener. */
 struct tls_lsn {
 	const struct tls_conf *conf;
@@ -41,6 +47,8 @@ struct tls_lsn {
 	uint8_t *alpn;          /* as the wire has it: length, name; the preferred first */
 	uint32_t alpn_n;
 	int keylog;
+	unsigned char id[32];         /* what a session is agreed on with */
+	struct tls_ticket_key key[2]; /* in use; the one before */
 };
 
 extern const struct lc_transport_api *tls_api;
@@ -53,6 +61,10 @@ void tls_lsn_free(void *inst);
 /* Whose names have this one, by the letter rather than by a wildcard.  NULL: none. */
 const struct tls_site *tls_site_find(const struct tls_site *, const char *name);
 int tls_check(const void *conf, struct lc_err *);
+/* ticket.c */
+int tls_tickets_init(struct tls_lsn *, const struct lc_tr_listener *); /* when all sites are there; 0 or -ENOMEM */
+void tls_tickets_secret(void *inst, struct lc_str);
+void tls_tickets_fini(struct tls_lsn *);
 /* conn.c */
 BIO_METHOD *tls_bio(void);
 void tls_noise(const SSL *, int where, int ret);

@@ -150,6 +150,14 @@ do_log(void *arg, uint32_t index, int fd)
 }
 
 static void
+do_secret(void *arg, const uint8_t secret[32])
+{
+	(void)arg;
+	(void)secret;
+	lc_log(LC_LOG_NOTICE, "a new secret");
+}
+
+static void
 do_lost(void *arg)
 {
 	lc_log(LC_LOG_NOTICE, "the arbiter is gone");
@@ -160,7 +168,8 @@ do_lost(void *arg)
 static int
 serve(struct lc_ctl *c, int beats, int stubborn)
 {
-	static const struct lc_ctl_ops ops = {do_drain, do_stop, do_lost, do_log};
+	static const struct lc_ctl_ops ops = {
+	    .drain = do_drain, .stop = do_stop, .lost = do_lost, .secret = do_secret, .log = do_log};
 	struct lc_ctl_beat beat = {.inflight = 7};
 	struct state st = {.stubborn = stubborn};
 

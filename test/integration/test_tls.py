@@ -380,6 +380,28 @@ def test_resumption_in_every_process(start: Start, ca: Authority, site: Pair, ve
     assert len(pids) > 1
 
 
+def test_secrets_rotate(start: Start, ca: Authority, site: Pair) -> None:
+    """Whoever comes often is resumed all the time; a ticket that has seen two rotations is worth nothing."""
+    server = start(tls(site, main="secret_rotation 2s;").replace("stderr info", "stderr debug"))
+    context = ca.client(version=V13)
+    _, first, _ = resumed(server, context, None)
+    session, before = first, server.log.count("has a new secret")
+    while server.log.count("has a new secret") < before + 2:
+        did, session, _ = resumed(server, context, session)
+        assert did
+    until(lambda: not resumed(server, context, first)[0], "a full handshake")
+    assert resumed(server, context, session)[0]
+
+
+def test_no_tickets(start: Start, ca: Authority, site: Pair) -> None:
+    server = start(tls(site, inside="tls_session_tickets off;"))
+    for version in (V12, V13):
+        with Client(secure(server, ca.client(version=version)), timeout=PATIENCE) as c:
+            assert isinstance(c.sock, ssl.SSLSocket)
+            assert c.request("/").status == 200
+            assert not (c.sock.session and c.sock.session.has_ticket)
+
+
 def test_a_session_is_of_its_listener(start: Start, ca: Authority, site: Pair) -> None:
     """One that was made without a client certificate opens no listener that asks for one."""
     listen = [

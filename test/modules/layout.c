@@ -279,6 +279,7 @@ main(void)
 	MEMBER(lc_tr_listener, address);
 	MEMBER(lc_tr_listener, alpn);
 	MEMBER(lc_tr_listener, secret);
+	MEMBER(lc_tr_listener, before);
 	STRUCT(lc_transport);
 	MEMBER(lc_transport, size);
 	MEMBER(lc_transport, flags);
@@ -296,6 +297,7 @@ main(void)
 	MEMBER(lc_transport, shutdown);
 	MEMBER(lc_transport, idle);
 	MEMBER(lc_transport, timeout);
+	MEMBER(lc_transport, secret);
 	STRUCT(lc_transport_api);
 	MEMBER(lc_transport_api, size);
 	MEMBER(lc_transport_api, pad);

@@ -72,7 +72,7 @@ test_messages(void **state)
 	assert_int_equal(check(LC_MSG_STOP, 0, LC_ROLE_WORKER, ready, "not its to send"), -EPROTO);
 	assert_int_equal(check(LC_MSG_STOP, 0, LC_ROLE_ARBITER, LC_WS_SETUP, ""), 0);
 	assert_int_equal(check(LC_MSG_GO, 0, LC_ROLE_ARBITER, LC_WS_RUNNING, "wrong time"), -EPROTO);
-	assert_int_equal(check(LC_MSG_CONFIG, 90, LC_ROLE_ARBITER, LC_WS_SETUP, "0 file descriptors"), -EPROTO);
+	assert_int_equal(check(LC_MSG_CONFIG, 122, LC_ROLE_ARBITER, LC_WS_SETUP, "0 file descriptors"), -EPROTO);
 	assert_int_equal(check(LC_MSG_FILE, 40, LC_ROLE_ARBITER, LC_WS_SETUP, "0 file descriptors"), -EPROTO);
 	assert_int_equal(check(LC_MSG_FILE, 40, LC_ROLE_ARBITER, LC_WS_RUNNING, "wrong time"), -EPROTO);
 	assert_int_equal(check(LC_MSG_FILE, 5000, LC_ROLE_ARBITER, LC_WS_SETUP, "5000 bytes"), -EPROTO);

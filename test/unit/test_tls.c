@@ -195,12 +195,122 @@ test_records(void **state)
 	fake_done();
 }
 
+/* ---- tickets ---- */
+
+static SSL_SESSION *kept;
+
+static int
+keep_session(SSL *ssl, SSL_SESSION *session)
+{
+	(void)ssl;
+	SSL_SESSION_free(kept);
+	kept = session;
+	return 1;
+}
+
+/* A connection that shows `kept`, if there is one, and keeps the ticket that it gets.  Was it resumed? */
+static int
+connect_once(SSL_CTX *ctx, struct tls_lsn *l)
+{
+	static unsigned char out[(1 << 16) + LC_TR_SLACK];
+	unsigned char got[1];
+	SSL *client = SSL_new(ctx);
+	size_t n;
+	void *t;
+
+	fake_established = 0;
+	fake_raw_n = 0;
+	assert_int_equal(tls_transport.open(NULL, l, &t), 0);
+	SSL_set_bio(client, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+	SSL_set_connect_state(client);
+	if (kept)
+		assert_int_equal(SSL_set_session(client, kept), 1);
+	while (SSL_do_handshake(client) != 1 || !fake_established) {
+		assert_true(to_server(client, t, out, &n) == LC_TR_GO);
+		to_client(client);
+	}
+	(void)SSL_read(client, got, 1); /* the ticket, which may come after the handshake */
+	int resumed = SSL_session_reused(client);
+	if (SSL_version(client) == TLS1_2_VERSION) /* of a ticket that replaces another the callback is not told */
+		keep_session(client, SSL_get1_session(client));
+	SSL_shutdown(client);
+	tls_transport.close(t);
+	SSL_free(client);
+	return resumed;
+}
+
+/* A ticket is good under the secret that made it and under the next one, which replaces it; then never again. */
+static void
+test_tickets(void **state)
+{
+	static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+	static const struct lc_str secret[] = {{"a secret of thirty-two bytes, aaa", 32},
+					       {"b secret of thirty-two bytes, bbb", 32},
+					       {"c secret of thirty-two bytes, ccc", 32}};
+	struct lc_tr_listener other = fake_listener;
+
+	(void)state;
+	fake_pair("a", "DNS:a.test", 0);
+	for (unsigned k = 0; k < 2; k++) {
+		struct tls_lsn *l = listener(1, (const char *const[]){"a.pem"}, (const char *const[]){"a.key"}, NULL),
+			       *m;
+		SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+		char msg[512];
+		void *inst;
+
+		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+		SSL_CTX_sess_set_new_cb(ctx, keep_session);
+		assert_int_equal(SSL_CTX_set_max_proto_version(ctx, versions[k]), 1);
+		assert_false(connect_once(ctx, l));
+		assert_non_null(kept);
+		assert_true(connect_once(ctx, l));
+		tls_transport.secret(l, secret[0]);
+		assert_true(connect_once(ctx, l)); /* and has a new one */
+		tls_transport.secret(l, secret[1]);
+		assert_true(connect_once(ctx, l));
+		tls_transport.secret(l, secret[2]);
+		tls_transport.secret(l, secret[0]);
+		assert_false(connect_once(ctx, l));
+		assert_true(connect_once(ctx, l));
+
+		/* another process, which began with these two secrets, and another listener of it */
+		other.secret = secret[0];
+		other.before = secret[2];
+		other.index = 0;
+		assert_int_equal(tls_lsn_new(&other, &fake_conf, &inst, msg, sizeof(msg)), 0);
+		m = inst;
+		assert_true(connect_once(ctx, m));
+		assert_true(connect_once(ctx, l));
+		tls_lsn_free(m);
+		other.index = 1;
+		assert_int_equal(tls_lsn_new(&other, &fake_conf, &inst, msg, sizeof(msg)), 0);
+		assert_false(connect_once(ctx, inst));
+		tls_lsn_free(inst);
+
+		/* none at all */
+		SSL_SESSION_free(kept);
+		kept = NULL;
+		fake_conf.tickets = 0;
+		assert_int_equal(tls_lsn_new(&other, &fake_conf, &inst, msg, sizeof(msg)), 0);
+		fake_conf.tickets = 1;
+		assert_false(connect_once(ctx, inst));
+		assert_true(!kept || !SSL_SESSION_has_ticket(kept));
+		tls_lsn_free(inst);
+		SSL_SESSION_free(kept);
+		kept = NULL;
+		SSL_CTX_free(ctx);
+		tls_lsn_free(l);
+	}
+	fake_done();
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_records),
+	    cmocka_unit_test(test_tickets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,11 +146,13 @@ fake_done(void)
 static struct tls_conf fake_conf = {.ciphers = "ECDHE+AES128+AESGCM:ECDHE+CHACHA20:ECDHE+AESGCM",
 				    .suites = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256",
 				    .groups = "X25519:P-256",
-				    .min_version = TLS1_2_VERSION};
+				    .min_version = TLS1_2_VERSION,
+				    .tickets = 1};
 static const char *const fake_alpn[] = {"http/1.1", NULL};
 static const struct lc_tr_listener fake_listener = {.size = sizeof(fake_listener),
 						    .address = {"test", 4},
 						    .alpn = fake_alpn,
-						    .secret = {"01234567890123456789012345678901", 32}};
+						    .secret = {"01234567890123456789012345678901", 32},
+						    .before = {"12345678901234567890123456789012", 32}};
 
 #endif

@@ -42,6 +42,7 @@ struct lc_tr_listener {
 	struct lc_str address;   /* printable, without port; the path of a UNIX socket */
 	const char *const *alpn; /* names of the listener's protocols (RFC 7301), the preferred one first, NULL-ended */
 	struct lc_str secret;    /* random bytes, the same in all processes of the pool; {NULL, 0}: there are none */
+	struct lc_str before;    /* the secret that it followed, as long: what was made with it is still in use */
 };
 
 struct lc_transport {
@@ -80,6 +81,10 @@ struct lc_transport {
 
 	/* timer() ran out: log(); the connection is closed after it.  Optional. */
 	void (*timeout)(void *t);
+
+	/* ABI 0.2: the pool has a new secret (secret_rotation), valid during the call; that of listen(), or of the last
+	 * call, becomes the one before.  Only with listen().  Optional. */
+	void (*secret)(void *inst, struct lc_str);
 };
 
 /* Host -> transport, table "transport" version 1. */
