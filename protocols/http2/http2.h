@@ -26,7 +26,7 @@ struct h2_conf {
 	uint64_t request_line, fields, field_size, head_size, body_size;
 	uint64_t head_timeout, body_timeout, send_timeout, keepalive_timeout, ping_interval;
 	uint64_t max_streams, stream_window, conn_window, max_requests, abuse;
-	uint8_t server_header;
+	uint8_t server_header, upgrade;
 	struct lc_trust_conf trust;
 };
 
@@ -113,6 +113,8 @@ struct h2 {
 extern const struct lc_conn_api *h2_api;
 
 /* module.c */
+int h2_open(struct lc_conn *, const void *conf, void **ret);
+void h2_close(void *sess);
 void h2_arm_idle(struct h2 *);
 void h2_go_away(struct h2 *, uint32_t error, const char *why); /* an error of the peer: log line, GOAWAY, close */
 void h2_wants(struct h2 *); /* after anything that may have given nghttp2 something to say */
@@ -147,6 +149,10 @@ int h2_pull(void *sess, struct lc_outv *);
 int h2_send_data(struct h2 *, struct h2s *, const uint8_t *framehd, size_t n);
 /* An answer of our own; the stream is taken from the worker first.  `why` is for the log. */
 void h2_answer(struct h2s *, uint32_t status, const char *why);
+
+/* upgrade.c */
+int h2_upgrade_check(const void *conf, struct lc_stream *, const struct lc_req *, struct lc_head *answer);
+int h2_upgrade_open(struct lc_conn *, const void *conf, const struct lc_req *, void **ret);
 
 /* limits.c: what a peer costs against what it is worth.  1: too much, the connection is going away. */
 int h2_charge(struct h2 *, uint32_t cost, const char *what);

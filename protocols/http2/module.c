@@ -94,6 +94,10 @@ static const struct lc_directive rows[] = {
 	"Resets, SETTINGS, PING, PRIORITY, empty frames and tiny window updates are counted, requests and body bytes "
 	"are set against them. A connection whose count passes this number is closed with ENHANCE_YOUR_CALM. `0`: no "
 	"limit."),
+    LC_FLAG(struct h2_conf, upgrade, "http2_upgrade", WHERE, "off", "take Upgrade: h2c",
+	    "Whether a request of HTTP/1.1 without a body may change its connection to HTTP/2 in clear text (RFC 7540 "
+	    "3.2, which "
+	    "RFC 9113 dropped). Clients with prior knowledge need it not."),
     LC_FLAG(struct h2_conf, server_header, "server_header", WHERE, "on", "send a Server field",
 	    "Whether responses say `server: licorne`, unless the application sets the field itself."),
     LC_TRUST_ROWS(struct h2_conf, trust, WHERE),
@@ -490,7 +494,7 @@ h2_sniff(const uint8_t *p, size_t n)
 	return n < NGHTTP2_CLIENT_MAGIC_LEN ? LC_SNIFF_MORE : LC_SNIFF_YES;
 }
 
-static int
+int
 h2_open(struct lc_conn *c, const void *conf, void **ret)
 {
 	struct h2 *s = h2_api->sess_alloc(c, sizeof(*s));
@@ -522,7 +526,7 @@ h2_open(struct lc_conn *c, const void *conf, void **ret)
 	return 0;
 }
 
-static void
+void
 h2_close(void *sess)
 {
 	struct h2 *s = sess;
@@ -703,7 +707,7 @@ h2_timeout(void *sess, uint32_t which)
 
 /* ---- the module ---- */
 
-static const char *const alpn[] = {"h2", NULL};
+static const char *const alpn[] = {"h2", NULL}, *const upgrades[] = {"h2c", NULL};
 
 static const struct lc_proto proto = {
     .size = sizeof(struct lc_proto),
@@ -725,6 +729,9 @@ static const struct lc_proto proto = {
     .detach = h2_detach,
     .drain = h2_drain,
     .timeout = h2_timeout,
+    .upgrade = upgrades,
+    .upgrade_check = h2_upgrade_check,
+    .upgrade_open = h2_upgrade_open,
 };
 
 static int

@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import h2.config
+import h2.connection
 import pytest
 from conftest import Start, starter
-from h2client import H2
+from h2client import H2, Answer
 from harness import SANITIZED, Gate, Server, config, memory, pool, until
 from test_memory import watched
 
@@ -617,6 +619,77 @@ def test_h2load(h2server: Server) -> None:
     out = tool("h2load", "-n", "2000", "-c", "8", "-m", "32", h2server.url())
     assert "2000 succeeded, 0 failed, 0 errored" in out
     assert "2000 2xx" in out
+
+
+UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: {}\r\n"
+
+
+def upgraded(server: Server, request: str) -> H2:
+    """A connection after 101: the request is its stream 1."""
+    sock = server.socket()
+    sock.sendall(request.encode())
+    seen = b""
+    while not seen.endswith(b"\r\n\r\n"):
+        seen += sock.recv(1)
+    assert seen == b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    c = H2.__new__(H2)
+    c.sock, c.credit, c.keep, c.scheme, c.answers = sock, True, True, "http", {1: Answer()}
+    c.goaway, c.pings, c.closed = [], [], False
+    c.conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    c.conn.initiate_upgrade_connection()
+    c.flush()
+    return c
+
+
+def test_upgrade(start: Start, worker: str, tmp_path: Path) -> None:
+    log = tmp_path / "access"
+    server = start(conf(worker, inside=f"http2_upgrade on; access_log {log};"))
+    # SETTINGS_INITIAL_WINDOW_SIZE 5: the answer to the request itself keeps to it
+    settings = "AAQAAAAF"
+    head = f"GET /environ?a=b HTTP/1.1\r\nHost: named\r\nX-One: 1\r\nCookie: a=1\r\n{UPGRADE.format(settings)}\r\n"
+    with upgraded(server, head) as c:
+        answer = c.wait(1)
+        environ = json.loads(answer.body)["environ"]
+        assert environ["SERVER_PROTOCOL"] == "HTTP/2"
+        assert (environ["HTTP_HOST"], environ["HTTP_X_ONE"], environ["HTTP_COOKIE"]) == ("named", "1", "a=1")
+        assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/environ", "a=b")
+        assert not {"HTTP_UPGRADE", "HTTP_CONNECTION", "HTTP2_SETTINGS", "HTTP_HTTP2_SETTINGS"} & set(environ)
+        assert c.request("/").text == "Hello, world!\n"
+    with upgraded(server, f"HEAD / HTTP/1.1\r\nHost: a\r\n{UPGRADE.format('')}\r\n") as c:
+        answer = c.wait(1)
+        assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "14")
+        assert c.request("/echo", method="POST", body=b"x" * 100000).body == b"x" * 100000
+    until(lambda: log.read_text().count("\n") >= 6, "the access log's lines")
+    assert re.findall(r'"(\w+) \S+ (HTTP/[\d.]+)" (\d+)', log.read_text())[:2] == [
+        ("GET", "HTTP/1.1", "101"),
+        ("GET", "HTTP/2", "200"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        UPGRADE.format("AAQAAAAF") + "HTTP2-Settings: AAQAAAAF\r\n",
+        UPGRADE.format("AAQAAAA"),
+        UPGRADE.format("AAQAAA!F"),
+        UPGRADE.format("AAQAAAAF" * 60),
+        UPGRADE.format("AAQAAAAF").replace(", HTTP2-Settings", ""),
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n",
+        UPGRADE.format("AAQAAAAF") + "Content-Length: 1\r\n",
+    ],
+)
+def test_upgrade_is_passed_over(start: Start, worker: str, fields: str) -> None:
+    """Offers that are not as they should be are answered as any request."""
+    server = start(conf(worker, inside="http2_upgrade on;"))
+    with server.client() as c:
+        c.send(f"GET /echo HTTP/1.1\r\nHost: a\r\n{fields}\r\n" + ("x" if "Content-Length" in fields else ""))
+        assert c.response().status == 200
+
+
+def test_upgrade_is_off(h2server: Server) -> None:
+    with h2server.client() as c:
+        c.send(f"GET / HTTP/1.1\r\nHost: a\r\n{UPGRADE.format('AAQAAAAF')}\r\n")
+        assert c.response().status == 200
 
 
 def test_http1_beside_it(h2server: Server) -> None:
