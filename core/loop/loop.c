@@ -97,24 +97,20 @@ lc_loop_post(struct lc_loop *l, struct lc_post *p)
 	}
 }
 
-static struct lc_post *
-next_post(struct lc_loop *l)
+/* What is posted from here on waits for the next batch: threads that post all the time hold up neither sockets nor
+ * timers. */
+static void
+take_posts(struct lc_loop *l)
 {
-	if (!l->posts) {
-		if (!atomic_load_explicit(&l->posted, memory_order_relaxed))
-			return NULL;
-		struct lc_post *p = atomic_exchange_explicit(&l->posted, NULL, memory_order_acquire);
-		while (p) { /* newest first -> oldest first */
-			struct lc_post *next = p->next;
-			p->next = l->posts;
-			l->posts = p;
-			p = next;
-		}
+	if (l->posts || !atomic_load_explicit(&l->posted, memory_order_relaxed))
+		return;
+	struct lc_post *p = atomic_exchange_explicit(&l->posted, NULL, memory_order_acquire);
+	while (p) { /* newest first -> oldest first */
+		struct lc_post *next = p->next;
+		p->next = l->posts;
+		l->posts = p;
+		p = next;
 	}
-	struct lc_post *p = l->posts;
-	if (p)
-		l->posts = p->next;
-	return p;
 }
 
 void
@@ -217,7 +213,10 @@ lead_run(struct lc_loop *l)
 			if (!lc_loop_leading(l))
 				return 1;
 		}
-		for (struct lc_post *p; (p = next_post(l));) {
+		take_posts(l);
+		while (l->posts) {
+			struct lc_post *p = l->posts;
+			l->posts = p->next;
 			p->fn(p);
 			if (!lc_loop_leading(l))
 				return 1;

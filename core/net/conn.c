@@ -24,6 +24,8 @@
 
 #define LC_FLUSH_BYTES (16u << 10)
 
+static atomic_int forked; /* the application has made a process by fork(): it may have our sockets */
+
 /* ---- lists ---- */
 
 static void
@@ -214,7 +216,9 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 	lc_timer_cancel(&c->wt);
 	free(c->stash);
 	c->stash = NULL;
-	close(c->ev.fd); /* nobody else has the socket, so epoll forgets it, too */
+	/* close() alone does not make epoll forget it while a child of the application has the socket, too. */
+	lc_ev_set(&srv->loop, &c->ev, 0, 0);
+	close(c->ev.fd);
 	conns_unlink(srv, c);
 	srv->nconns--;
 	if (!(c->flags & LC_C_POSTED)) /* else conn_posted() frees it */
@@ -236,6 +240,7 @@ conn_posted(struct lc_post *p)
 {
 	struct lc_conn *c = (struct lc_conn *)((char *)p - offsetof(struct lc_conn, post));
 
+	LC_ASSERT(!lc_conn_srv(c)->in_n); /* a turn that has not read: there is no input, least of all another's */
 	c->flags &= ~LC_C_POSTED;
 	if (c->ev.fn == ignore_event)
 		lc_loop_free_later(&lc_conn_srv(c)->loop, &c->dead, free_conn);
@@ -441,6 +446,14 @@ lc_conn_interest(struct lc_conn *c)
 	}
 }
 
+/* close() says it, unless a child of the application has the socket, too: then it takes a call of its own. */
+static void
+end_of_output(struct lc_conn *c)
+{
+	if (forked)
+		(void)shutdown(c->ev.fd, SHUT_WR);
+}
+
 /* The closing steps that wait for output.  1: the connection is gone. */
 static int
 closing(struct lc_conn *c)
@@ -470,6 +483,7 @@ closing(struct lc_conn *c)
 			return r < 0;
 	}
 	if (!(c->flags & LC_C_LINGER)) {
+		end_of_output(c);
 		lc_conn_kill(c, c->reason);
 		return 1;
 	}
@@ -480,6 +494,8 @@ closing(struct lc_conn *c)
 	c->flags &= ~LC_C_IN_STASH;
 	free(c->stash);
 	c->stash = NULL;
+	if (c->flags & LC_C_EOF)
+		end_of_output(c);
 	if ((c->flags & LC_C_EOF) || shutdown(c->ev.fd, SHUT_WR) < 0) {
 		lc_conn_kill(c, LC_RSN_DONE);
 		return 1;
@@ -511,7 +527,7 @@ round_of(struct lc_conn *c)
 			return 1;
 		}
 		uint32_t phase = c->flags & LC_C_DRAIN_FINAL ? LC_DRAIN_FINAL : LC_DRAIN_NOTICE;
-		int wait = !c->proto && c->tr && phase == LC_DRAIN_NOTICE; /* told when there is one to tell */
+		int wait = !c->proto && phase == LC_DRAIN_NOTICE; /* told when there is one to tell */
 		if (!wait)
 			c->flags &= ~(LC_C_DRAIN | LC_C_DRAIN_FINAL);
 		if (!wait && !c->proto) {
@@ -604,6 +620,7 @@ lc_conn_read(struct lc_conn *c)
 	} else if (n < 0) {
 		if (errno == EAGAIN || errno == EINTR)
 			return;
+		srv->in_n = 0; /* what was kept of its bytes is nobody else's input */
 		lc_conn_kill(c, LC_RSN_PEER_RESET);
 	}
 }
@@ -828,9 +845,16 @@ wait_leading(struct lc_stream *s, uint32_t events, int64_t ms)
 	return -EAGAIN;
 }
 
+static void
+after_fork(void)
+{
+	forked = 1;
+}
+
 void
 lc_conn_init(void)
 {
+	(void)pthread_atfork(NULL, after_fork, NULL); /* it fails for want of memory only */
 	lc_stream_wait_leading = wait_leading;
 	lc_stream_push_leading = push_leading;
 	lc_stream_wake_leading = wake_leading;

@@ -65,6 +65,7 @@ lc_deliver_posted(struct lc_post *p)
 
 	lc_stream_collect(s);
 	if (c) {
+		LC_ASSERT(!lc_conn_srv(c)->in_n);
 		lc_conn_run(c);
 	} else {
 		/* set by whoever killed the connection: s->loop is the server's */

@@ -349,7 +349,8 @@ lc_stream_out_avail(struct lc_stream *s, int *fin)
 {
 	lc__lock(s);
 	uint64_t n = s->out_bytes;
-	*fin = s->out_fin;
+	/* A thread that is ahead of its own trailers: the protocol hears of them first. */
+	*fin = s->out_fin && !((s->ev | s->xev) & LC_SE_TRAILERS);
 	lc__unlock(s);
 	return n;
 }

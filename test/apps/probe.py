@@ -372,6 +372,17 @@ def leave(environ: Environ, start_response: StartResponse, query: dict[str, list
     os.abort()
 
 
+def fork(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
+    """A child that does nothing until the gate opens; it has copies of all sockets."""
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            gate(one(query, "gate"))
+        os._exit(0)
+    threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
+    return plain(start_response, str(child))
+
+
 paths: dict[str, Callable[[Environ, StartResponse, dict[str, list[str]]], Any]] = {
     "/": hello,
     "/environ": show_environ,
@@ -406,6 +417,7 @@ paths: dict[str, Callable[[Environ, StartResponse, dict[str, list[str]]], Any]] 
     "/closed": closed,
     "/log": log_error,
     "/abort": leave,
+    "/fork": fork,
 }
 
 

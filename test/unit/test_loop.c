@@ -189,6 +189,46 @@ test_hand_on(void **state)
 	lc_loop_done(&L);
 }
 
+static int again_left, again_at;
+static struct lc_ev ready_ev;
+
+static void
+post_again(struct lc_post *p)
+{
+	if (--again_left > 0)
+		lc_loop_post(&L, p);
+	else
+		lc_loop_stop(&L);
+}
+
+static void
+ready_fired(struct lc_ev *e, uint32_t events)
+{
+	(void)events;
+	again_at = again_left;
+	assert_int_equal(lc_ev_set(&L, e, 0, 0), 0);
+}
+
+/* Work that posts more work: sockets have their turn in between. */
+static void
+test_posts_do_not_starve(void **state)
+{
+	struct lc_post p = {.fn = post_again};
+
+	(void)state;
+	assert_int_equal(lc_loop_init(&L), 0);
+	again_left = 1000;
+	again_at = 0;
+	ready_ev = (struct lc_ev){.fn = ready_fired, .fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)};
+	assert_int_equal(lc_ev_set(&L, &ready_ev, EPOLLIN, 0), 0);
+	lc_loop_post(&L, &p);
+	assert_int_equal(lc_loop_lead(&L), 0);
+	assert_int_equal(again_left, 0);
+	assert_true(again_at >= 998);
+	close(ready_ev.fd);
+	lc_loop_done(&L);
+}
+
 /* ---- later ---- */
 
 #define LATE 40
@@ -251,8 +291,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_posts_in_order), cmocka_unit_test(test_timers), cmocka_unit_test(test_many_durations),
-	    cmocka_unit_test(test_hand_on),        cmocka_unit_test(test_later),
+	    cmocka_unit_test(test_posts_in_order), cmocka_unit_test(test_timers),
+	    cmocka_unit_test(test_many_durations), cmocka_unit_test(test_hand_on),
+	    cmocka_unit_test(test_later),          cmocka_unit_test(test_posts_do_not_starve),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -268,6 +268,49 @@ count_post(struct lc_post *p)
 	lc_stream_collect((struct lc_stream *)((char *)p - offsetof(struct lc_stream, post)));
 }
 
+static void *
+finisher(void *arg)
+{
+	static const struct lc_field trailers[] = {{.name = {"x-sum", 5}, .value = {"1", 1}}};
+
+	assert_int_equal(lc_stream_table.finish(arg, trailers, 1), 0);
+	return NULL;
+}
+
+/* A thread ends the response while the leader is sending: the end does not show before the trailers are told. */
+static void
+test_end_waits_for_trailers(void **state)
+{
+	static const struct lc_head head = {.size = sizeof(head), .status = 200, .length = -1};
+	struct lc_stream *s;
+	pthread_t t;
+	int fin = 7;
+
+	(void)state;
+	assert_int_equal(lc_loop_init(&L), 0);
+	s = begin();
+	s->post.fn = count_post;
+	assert_int_equal(lc_stream_table.respond(s, &head), 0);
+	lc_stream_table.share(s);
+	s->ev = 0;
+	assert_int_equal(pthread_create(&t, NULL, finisher, s), 0);
+	pthread_join(t, NULL);
+	assert_true(s->out_fin);
+	assert_int_equal(lc_stream_out_avail(s, &fin), 0);
+	assert_int_equal(fin, 0);
+	atomic_exchange(&L.posted, NULL);
+	lc_stream_collect(s);
+	lc_stream_out_avail(s, &fin);
+	assert_int_equal(fin, 0);
+	assert_true(s->ev & LC_SE_TRAILERS);
+	assert_true(s->ev & LC_SE_OUT); /* so the protocol looks again */
+	s->ev = 0;                      /* delivered */
+	lc_stream_out_avail(s, &fin);
+	assert_int_equal(fin, 1);
+	end(s);
+	lc_loop_done(&L);
+}
+
 static void
 test_other_thread(void **state)
 {
@@ -447,9 +490,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_body_in),  cmocka_unit_test(test_body_out),    cmocka_unit_test(test_out_bound),
-	    cmocka_unit_test(test_abort),    cmocka_unit_test(test_arena),       cmocka_unit_test(test_other_thread),
-	    cmocka_unit_test(test_file_out), cmocka_unit_test(test_files_bound),
+	    cmocka_unit_test(test_end_waits_for_trailers),
+	    cmocka_unit_test(test_body_in),
+	    cmocka_unit_test(test_body_out),
+	    cmocka_unit_test(test_out_bound),
+	    cmocka_unit_test(test_abort),
+	    cmocka_unit_test(test_arena),
+	    cmocka_unit_test(test_other_thread),
+	    cmocka_unit_test(test_file_out),
+	    cmocka_unit_test(test_files_bound),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
