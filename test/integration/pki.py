@@ -37,18 +37,19 @@ class Authority:
         self.name = name
         stem = name.replace(" ", "-").lower()
         self.cert, self.key = folder / f"{stem}.pem", folder / f"{stem}.key"
-        self.make(
-            self.cert, self.key, f"/O=licorne/CN={name}", "basicConstraints=critical,CA:TRUE", "ec", parent or self
-        )
+        what = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"]
+        self.make(self.cert, self.key, f"/O=licorne/CN={name}", what, "ec", parent or self)
 
-    def make(self, cert: Path, key: Path, subject: str, extension: str, kind: str, signer: Authority) -> None:
+    def make(self, cert: Path, key: Path, subject: str, what: list[str], kind: str, signer: Authority) -> None:
+        # what strict clients (Python 3.13) ask for beside it (RFC 5280 4.2.1.1)
         args: list[str | Path] = ["req", "-x509", "-nodes", "-days", "30", *KINDS[kind]]
-        args += ["-subj", subject, "-addext", extension, "-keyout", key, "-out", cert]
+        args += ["-subj", subject, *(a for w in what for a in ("-addext", w)), "-keyout", key, "-out", cert]
         if signer is not self or self.cert != cert:
             request = cert.with_suffix(".csr")
             openssl("req", "-new", "-nodes", *KINDS[kind], "-subj", subject, "-keyout", key, "-out", request)
             extensions = cert.with_suffix(".ext")
-            extensions.write_text(extension + "\n")
+            lines = [*what, "subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid"]
+            extensions.write_text("\n".join(lines) + "\n")
             openssl(
                 *("x509", "-req", "-in", request, "-CA", signer.cert, "-CAkey", signer.key, "-CAcreateserial"),
                 *("-days", "30", "-extfile", extensions, "-out", cert),
@@ -63,7 +64,7 @@ class Authority:
         pair = Pair(self.folder / f"{stem}.pem", self.folder / f"{stem}.key")
         alt = ",".join(f"DNS:{n}" for n in names)
         extension = f"subjectAltName={alt}" if names else "basicConstraints=CA:FALSE"
-        self.make(pair.cert, pair.key, subject or f"/CN={names[0]}", extension, kind, self)
+        self.make(pair.cert, pair.key, subject or f"/CN={names[0]}", [extension], kind, self)
         if self.parent:
             pair.cert.write_text(pair.cert.read_text() + self.cert.read_text())
         return pair
