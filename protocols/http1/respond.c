@@ -23,26 +23,6 @@ put(char *p, struct lc_str v)
 	return p + v.n;
 }
 
-/* 00 to 99 */
-static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-			    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-			    "8081828384858687888990919293949596979899";
-
-static char *
-put_number(char *p, uint64_t v)
-{
-	unsigned n = 1;
-
-	for (uint64_t limit = 10; v >= limit && n < 20; limit *= 10)
-		n++;
-	char *to = p + n;
-	for (; v >= 10; v /= 100)
-		memcpy(to -= 2, pairs + v % 100 * 2, 2);
-	if (to > p)
-		*p = (char)('0' + v);
-	return p + n;
-}
-
 static char *
 put_hex(char *p, uint64_t v)
 {
@@ -280,7 +260,7 @@ put_head(struct h1 *s, char *p, struct queue *ret)
 	}
 	if (length >= 0) {
 		p = LIT(p, "Content-Length: ");
-		p = LIT(put_number(p, (uint64_t)length), "\r\n");
+		p = LIT(lc_put_number(p, (uint64_t)length), "\r\n");
 	}
 
 	/* A client that was never told to go on may send the body or not (RFC 9110 10.1.1): nobody could tell its first
@@ -343,7 +323,7 @@ render_refusal(struct h1 *s, struct lc_outv *v)
 	p = put_status(p, s->refuse, reason);
 	p = put_common(s, p, 0, 0);
 	p = LIT(p, "Content-Type: text/plain\r\nContent-Length: ");
-	p = put_number(p, reason.n + 1);
+	p = lc_put_number(p, reason.n + 1);
 	p = LIT(p, "\r\nConnection: close\r\n\r\n");
 	if (!s->is_head) {
 		p = put(p, reason);

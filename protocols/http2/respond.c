@@ -11,7 +11,6 @@
  * is paid by the next pull; if the stream is gone by then, in zeros: its RST_STREAM follows and nobody reads them.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "http2/http2.h"
@@ -187,8 +186,8 @@ final(struct h2s *x, const struct lc_head *h)
 	if (h->status == 204 || (h->status == 304 && length == 0))
 		length = -1;
 	if (length >= 0) {
-		int k = snprintf(digits, sizeof(digits), "%lld", (long long)length);
-		v[n++] = nv("content-length", 14, digits, (size_t)k, NGHTTP2_NV_FLAG_NO_COPY_NAME);
+		size_t k = (size_t)(lc_put_number(digits, (uint64_t)length) - digits);
+		v[n++] = nv("content-length", 14, digits, k, NGHTTP2_NV_FLAG_NO_COPY_NAME);
 		if (!none)
 			x->out_left = (uint64_t)length;
 	}
@@ -267,8 +266,8 @@ h2_answer(struct h2s *x, uint32_t status, const char *why)
 		v[n++] = nv("server", 6, "licorne", 7, STATIC);
 	v[n++] = nv("date", 4, h2_api->date(s->c).p, 29, NGHTTP2_NV_FLAG_NO_COPY_NAME);
 	v[n++] = nv("content-type", 12, "text/plain", 10, STATIC);
-	int k = snprintf(digits, sizeof(digits), "%zu", reason.n);
-	v[n++] = nv("content-length", 14, digits, (size_t)k, NGHTTP2_NV_FLAG_NO_COPY_NAME);
+	size_t k = (size_t)(lc_put_number(digits, reason.n) - digits);
+	v[n++] = nv("content-length", 14, digits, k, NGHTTP2_NV_FLAG_NO_COPY_NAME);
 	nghttp2_data_provider body = {.source.ptr = x, .read_callback = read_text};
 	x->answered = x->own = 1;
 	if (nghttp2_submit_response(s->ng, x->id, v, n, x->text_n ? &body : NULL) != 0)

@@ -9,6 +9,7 @@
 #define LC_PROTO_SEMANTICS_H
 
 #include <licorne/stream.h>
+#include <string.h>
 
 #include "stream/token.h"
 
@@ -33,6 +34,23 @@ int lc_list_has(const char *value, size_t n, const char *word);
 /* 1*DIGIT, at most 2^62: the number; -1: not a valid Content-Length; LC_LENGTH_OVERFLOW: too large a one. */
 #define LC_LENGTH_OVERFLOW (-2)
 int64_t lc_length_parse(const char *, size_t n);
+
+/* The number in decimal digits, at most 20; where they end. */
+extern const char lc_digit_pairs[201];
+static inline char *
+lc_put_number(char *p, uint64_t v)
+{
+	unsigned n = 1;
+
+	for (uint64_t limit = 10; v >= limit && n < 20; limit *= 10)
+		n++;
+	char *to = p + n;
+	for (; v >= 10; v /= 100)
+		memcpy(to -= 2, lc_digit_pairs + v % 100 * 2, 2);
+	if (to > p)
+		*p = (char)('0' + v);
+	return p + n;
+}
 
 /* Fields that belong to a connection and not to a message (RFC 9110 7.6.1): never taken from an application. */
 int lc_token_hop_by_hop(uint16_t token);
