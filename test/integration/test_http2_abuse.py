@@ -11,14 +11,14 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import hpack
 import pytest
 from conftest import Start
 from h2client import H2, Raw, fields
-from harness import SANITIZED, Gate, Server, config, cpu, memory, pool, until
+from harness import SANITIZED, Gate, Server, config, cpu, memory, pool, quote, until
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -411,6 +411,66 @@ def test_reader_that_stops(start: Start) -> None:
         c.send(WindowUpdateFrame(0, window_increment=2**31 - 1 - 65535).serialize())
         c.send(c.headers(1, c.head("/big?n=100000000"), "END_HEADERS", "END_STREAM"))
         server.wait_log("the client took no byte within send_timeout")
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["tls", "clear"])
+def test_slow_readers(start: Start, ca: Authority, tmp_path: Path, tls: bool) -> None:
+    """100 clients with wide windows that read nothing of a large file: each is let go by send_timeout."""
+    with (tmp_path / "file").open("wb") as f:
+        f.truncate(64 << 20)
+    inside = f"send_timeout 2s; route /files/ static {{ root {quote(tmp_path)}; }}"
+    listen = f"127.0.0.1:0 tls {{ {use(ca.pair('localhost'))} }}" if tls else "127.0.0.1:0"
+    text = pool("wsgi", listen=[listen], inside=(ORDER if tls else "") + inside)
+    server = start(config(text, main="load_module http2; load_module tls; load_module static;"))
+    connect = secure(ca) if tls else clear
+    many = 100
+    with bystander(server, connect, most=many * (128 << 10)):
+        clients = []
+        for _ in range(many):
+            sock = connect(server)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+            c = Raw(sock, settings={4: 2**31 - 1})
+            c.send(WindowUpdateFrame(0, window_increment=2**31 - 1 - 65535).serialize())
+            c.send(c.headers(1, c.head("/files/file"), "END_HEADERS", "END_STREAM"))
+            clients.append(c)
+        server.wait_log("the client took no byte within send_timeout", many)
+        for c in clients:
+            c.sock.close()
+
+
+DROPS = {
+    "preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "block": HeadersFrame(1, b"\0\1x\x7f\x81\x7c" + bytes(16000)).serialize(),
+    "malformed": HeadersFrame(1, bytes(16000)).serialize(),  # the stream is reset at once: keepalive_timeout
+}
+
+
+@pytest.mark.parametrize(("what", "tls"), [("preface", True), ("block", True), ("block", False), ("malformed", False)])
+def test_drop_by_drop(start: Start, ca: Authority, what: str, tls: bool) -> None:
+    """A byte at a time, and each in time: head_timeout counts from the first."""
+    inside = "head_timeout 1s; keepalive_timeout 2s;"
+    server = start(secure_conf(ca, inside) if tls else conf("wsgi", inside=inside))
+    connect = secure(ca) if tls else clear
+    with bystander(server, connect):
+        sock = connect(server)
+        with closing(sock) if what == "preface" else Raw(sock):
+            drops = iter(DROPS[what][:-1])
+
+            def over() -> bool:
+                try:
+                    drop = next(drops, None)
+                    if drop is not None:
+                        sock.sendall(bytes([drop]))
+                    sock.settimeout(0.05)
+                    while sock.recv(65536):
+                        pass
+                except TimeoutError:
+                    return False
+                except OSError:
+                    pass
+                return True
+
+            until(over, "the end of the connection")
 
 
 def test_unread_answers(start: Start, worker: str) -> None:
