@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import Start
 from h2bulk import PIECE, Bulk, Stream
-from harness import SANITIZED, Gate, Server, config, pool, until
+from harness import PATIENCE, SANITIZED, Gate, Server, config, pool
 from pki import Authority
 from test_http2_tls import ORDER
 from test_memory import stalled, unread, watched
@@ -112,6 +112,7 @@ def test_a_gigabyte_each_way(start: Start, gate: Gate, tmp_path: Path, tls: bool
             def bulk() -> int:
                 return up.sent + down.received - at
 
+            end = begun + 10 * PATIENCE
             while len(passed) < SMALL or not (up.ended and down.ended):
                 assert len(passed) == SMALL or not (up.ended and down.ended), (
                     "small requests had to wait for the bodies"
@@ -122,6 +123,7 @@ def test_a_gigabyte_each_way(start: Start, gate: Gate, tmp_path: Path, tls: bool
                 if len(passed) == len(asked) < SMALL and bulk() >= share:
                     asked.append((c.start("/"), bulk()))
                 c.turn()
+                assert time.monotonic() < end, f"{len(passed)} small answers, {up.sent} bytes up, {down.received} down"
             seconds = time.monotonic() - begun
 
     answer = json.loads(up.body)
