@@ -9,10 +9,6 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,8 +24,8 @@ from test_tls import use
 MANY = 5000
 STALLED = 64 << 10  # bytes that a handshake may take which waits for the client's next message
 REAL = 64 << 10  # and a connection that is up
-MOST_CPU = 20e-3 if SANITIZED else 4e-3  # seconds for a handshake, with what the bystanders have had meanwhile
-TIMEOUT = 20 if SANITIZED else 8  # seconds, in which all that stall are begun
+MOST_CPU = 20e-3 if SANITIZED else 4e-3  # seconds for a handshake, with what others have had meanwhile
+STEP = 50  # after so many others are asked for
 
 
 @pytest.fixture
@@ -53,52 +49,30 @@ def context() -> ssl.SSLContext:
     return made
 
 
-@contextmanager
-def bystanders(server: Server) -> Iterator[list[int]]:
-    """A connection that was there before, and one after the other that is new: both are served.  How often, each."""
-    over, trouble, served = threading.Event(), list[BaseException](), [0, 0]
-    client = context()
+class Others:
+    """A connection that was there before, and one after the other that is new: both are served, whenever it is asked.
 
-    def old() -> None:
-        with H2(client.wrap_socket(server.socket()), scheme="https") as c:
-            while not over.is_set():
-                assert c.request("/").text == "Hello, world!\n"
-                served[0] += 1
+    In the test's own thread, between one step of it and the next: there is no pace to choose.
+    """
 
-    def new() -> None:
-        one = context()
-        one.set_alpn_protocols(["http/1.1"])
-        while not over.is_set():
-            with Client(one.wrap_socket(server.socket()), timeout=PATIENCE) as c:
-                assert c.request("/").text == "Hello, world!\n"
-            served[1] += 1
+    def __init__(self, server: Server) -> None:
+        self.server, self.served = server, 0
+        self.client = context()
+        self.client.set_alpn_protocols(["http/1.1"])
+        self.old = H2(context().wrap_socket(server.socket()), scheme="https")
+        self.go_on()
 
-    def run(what: object) -> None:
-        try:
-            what()  # type: ignore[operator]
-        except BaseException as error:
-            trouble.append(error)
-            over.set()
+    def __enter__(self) -> Others:
+        return self
 
-    threads = [threading.Thread(target=run, args=(f,)) for f in (old, new)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(interval / 50)  # else each call that waits for nothing waits for the others' 5 ms
-    for t in threads:
-        t.start()
-    try:
-        until(lambda: trouble or all(served), "both are served before")
-        yield served
-    finally:
-        over.set()
-        for t in threads:
-            t.join()
-        sys.setswitchinterval(interval)
-    assert not trouble, trouble
+    def __exit__(self, *what: object) -> None:
+        self.old.sock.close()
 
-
-def go_on(served: list[int]) -> None:
-    at = list(served)
-    until(lambda: all(now > then for now, then in zip(served, at, strict=True)), "answers on both connections")
+    def go_on(self) -> None:
+        assert self.old.request("/").text == "Hello, world!\n"
+        with Client(self.client.wrap_socket(self.server.socket()), timeout=PATIENCE) as c:
+            assert c.request("/").text == "Hello, world!\n"
+        self.served += 1
 
 
 def connections(pid: int) -> int:
@@ -113,58 +87,73 @@ def hello() -> bytes:
     return out.read()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_stalled(start: Start, ca: Authority) -> None:
-    """Nothing, half a ClientHello or a whole one, and then no word: all of them wait at once, and are let go in time."""
-    server = serve(start, ca, TIMEOUT)
+    """Nothing, half a ClientHello or a whole one, and then no word: all of them wait at once, and are let go in time.
+
+    The time in which all can be begun depends on the machine: where it was too short, there is a longer one.
+    """
+    assert any(all_stall(serve(start, ca, seconds), seconds) for seconds in (8, 32, 128))
+
+
+def all_stall(server: Server, seconds: int) -> bool:
     (pid,) = server.workers()
     whole = hello()
     parts = (whole, whole[: len(whole) // 2], b"", whole)  # to the whole ones it sends its certificate and signature
     socks: list[socket.socket] = []
-    with bystanders(server) as served:
-        before, began = connections(pid), cpu(pid)
+    with Others(server) as others:
+        before, began = connections(pid) - 1, cpu(pid)  # the last of the others may still be there
+        timed_out = "no TLS handshake within tls_handshake_timeout"
         with watched(pid) as watch:
             try:
                 for k in range(MANY):
                     socks.append(server.socket())
+                    socks[-1].settimeout(PATIENCE + seconds)
                     socks[-1].sendall(parts[k % len(parts)])
-                until(lambda: connections(pid) >= MANY, f"{MANY} connections at once")
+                    if k % STEP == 0:
+                        others.go_on()
                 for k, sock in enumerate(socks):
-                    if len(parts[k % len(parts)]) == len(whole):
-                        assert sock.recv(1)[0] == 22, "no ServerHello"
+                    if len(parts[k % len(parts)]) == len(whole) and sock.recv(1)[:1] != b"\x16":
+                        break  # no ServerHello, but the end
+                until(
+                    lambda: connections(pid) >= before + MANY or timed_out in server.log, f"{MANY} connections at once"
+                )
                 took = cpu(pid) - began
-                assert "tls_handshake_timeout" not in server.log, "the first were let go before the last came"
-                go_on(served)
-                for sock in socks:
+                if timed_out in server.log:
+                    return False
+                for k, sock in enumerate(socks):
                     while sock.recv(65536):
                         pass
+                    if k % STEP == 0:
+                        others.go_on()
             finally:
                 for sock in socks:
                     sock.close()
-        until(lambda: connections(pid) <= before + 2, "the worker has closed them")
-        go_on(served)
-    server.wait_log("no TLS handshake within tls_handshake_timeout", MANY)
-    print(
-        f"\n{MANY} stalled handshakes: {watch.growth // MANY} bytes each, CPU {took:.2f} s, beside {served[0]} answers on an "
-        f"old connection and {served[1]} on new ones"
-    )
-    assert took < MANY * MOST_CPU
-    if not SANITIZED:
-        assert watch.growth < MANY * STALLED
+        until(lambda: connections(pid) <= before + 1, "the worker has closed them")
+        others.go_on()
+        server.wait_log(timed_out, MANY)
+        print(
+            f"\n{MANY} stalled handshakes: {watch.growth // MANY} bytes each, CPU {took:.2f} s, let go after {seconds} s; beside "
+            f"{others.served} answers on an old connection and as many on new ones"
+        )
+        assert took < MANY * MOST_CPU
+        if not SANITIZED:
+            assert watch.growth < MANY * STALLED
+        return True
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_real(start: Start, ca: Authority) -> None:
     """All begin before the first ends, all end well, and all are there at once."""
-    server = serve(start, ca, 600)
+    server = serve(start, ca, 900)
     (pid,) = server.workers()
     client = context()
     selector = selectors.DefaultSelector()
-    with bystanders(server) as served:
-        before, began = connections(pid), cpu(pid)
+    with Others(server) as others:
+        before, began = connections(pid) - 1, cpu(pid)  # the last of the others may still be there
         with watched(pid) as watch:
             socks = []
-            for _ in range(MANY):
+            for k in range(MANY):
                 raw = server.socket()
                 raw.setblocking(False)
                 socks.append(client.wrap_socket(raw, do_handshake_on_connect=False))
@@ -172,6 +161,8 @@ def test_real(start: Start, ca: Authority) -> None:
                     socks[-1].do_handshake()  # sends the ClientHello
                 except ssl.SSLWantReadError:
                     selector.register(socks[-1], selectors.EVENT_READ)
+                if k % STEP == 0:
+                    others.go_on()
             left = len(selector.get_map())
             assert left > MANY * 9 // 10  # an answer may come so fast that it is read at once
             while left:
@@ -187,21 +178,22 @@ def test_real(start: Start, ca: Authority) -> None:
                     selector.unregister(sock)
                     assert sock.selected_alpn_protocol() == "h2"
                     left -= 1
+                    if left % STEP == 0:
+                        others.go_on()
             took = cpu(pid) - began
-            assert connections(pid) >= MANY
-            go_on(served)
+            assert connections(pid) >= before + MANY
             for sock in socks[:: MANY // 20]:
                 sock.settimeout(PATIENCE)
                 assert H2(sock, scheme="https").request("/").text == "Hello, world!\n"
             for sock in socks:
                 sock.close()
-        until(lambda: connections(pid) <= before + 2, "the worker has closed them")
-        go_on(served)
-    assert "TLS handshake failed" not in server.log
-    print(
-        f"\n{MANY} handshakes: {watch.growth // MANY} bytes each, CPU {took:.2f} s, beside {served[0]} answers on an old "
-        f"connection and {served[1]} on new ones; then {memory(pid) >> 10} kB, before {watch.before >> 10} kB"
-    )
-    assert took < MANY * MOST_CPU
-    if not SANITIZED:
-        assert watch.growth < MANY * REAL
+        until(lambda: connections(pid) <= before + 1, "the worker has closed them")
+        others.go_on()
+        assert "TLS handshake failed" not in server.log
+        print(
+            f"\n{MANY} handshakes: {watch.growth // MANY} bytes each, CPU {took:.2f} s, beside {others.served} answers on an old "
+            f"connection and as many on new ones; then {memory(pid) >> 10} kB, before {watch.before >> 10} kB"
+        )
+        assert took < MANY * MOST_CPU
+        if not SANITIZED:
+            assert watch.growth < MANY * REAL
