@@ -390,7 +390,7 @@ def open_responses(c: Raw, many: int) -> None:
 @pytest.mark.parametrize(("connections", "each"), [(10, 100), (1, 1000)])
 def test_windows_that_never_open(start: Start, connections: int, each: int) -> None:
     """1,000 open responses of which no byte may go out: bounded memory, all of them end, and what they took comes back."""
-    inside = f"send_timeout {30 if SANITIZED else 4}s; http2_max_concurrent_streams {max(each, 128)};"
+    inside = f"send_timeout {10 if SANITIZED else 4}s; http2_max_concurrent_streams {max(each, 128)};"
     server = start(conf("wsgi", inside=inside))
     server.allow("GET /big")
     with bystander(server, most=1000 * RESPONSE):
