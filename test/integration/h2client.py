@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -203,7 +204,7 @@ class Raw:
     def send(self, data: bytes) -> None:
         try:
             self.sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             self.broken = True  # what has come before that can still be read
 
     def head(self, path: str = "/", method: str = "GET", extra: Headers = ()) -> bytes:
@@ -216,13 +217,18 @@ class Raw:
 
     def look(self) -> None:
         """Read what is there."""
-        while not self.closed and select.select([self.sock], [], [], 0)[0]:
+        while not self.closed and self.ready():
             self.read()
+
+    def ready(self) -> bool:
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return True
+        return bool(select.select([self.sock], [], [], 0)[0])
 
     def read(self) -> None:
         try:
             data = self.sock.recv(65536)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             data = b""
         self.closed |= not data
         self.buffer += data

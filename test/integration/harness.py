@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -156,6 +157,28 @@ def memory(pid: int) -> int:
     found = re.search(r"^Anonymous:\s+(\d+) kB", text, re.M)
     assert found
     return int(found[1]) * 1024
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU time that the threads of a process have had, those that have ended left out."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def open_files(need: int) -> None:
+    """So many descriptors for this process and what it starts; fails with a sentence where that is not allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= need:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, max(hard, need)))
+    except (ValueError, PermissionError):
+        raise AssertionError(
+            f"this test needs {need} open files, the hard limit is {hard}: raise it (ulimit -Hn {need})"
+        ) from None
 
 
 def run(*args: str | Path, env: dict[str, str] | None = None, **more: Any) -> subprocess.CompletedProcess[str]:

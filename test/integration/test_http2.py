@@ -6,9 +6,7 @@ from __future__ import annotations
 import json
 import random
 import re
-import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -426,83 +424,6 @@ def test_no_window_for_a_response(start: Start, worker: str) -> None:
         c.flush()
         assert c.request("/").text == "Hello, world!\n"
     server.allow("GET /big")
-
-
-# ---- draining
-
-
-class Opener:
-    """Keeps streams coming; on GOAWAY it opens another connection for the new ones and finishes the old."""
-
-    def __init__(self, server: Server) -> None:
-        self.server, self.over, self.answered = server, threading.Event(), 0
-        self.goaways: list[list[tuple[int, int]]] = []
-        self.lost: list[str] = []
-        self.thread = threading.Thread(target=self.run)
-
-    def run(self) -> None:
-        while not self.over.is_set():
-            try:
-                c = client(self.server)
-            except ConnectionError:
-                return  # the listener is gone, by right
-            with c:
-                self.connection(c)
-
-    def connection(self, c: H2) -> None:
-        running: list[int] = []
-        try:
-            while not (c.goaway or c.closed or self.over.is_set()):
-                while len(running) < 8:
-                    running.append(c.start("/echo", method="POST", end=False))
-                    c.send(running[-1], b"x" * 100, end=True)
-                c.step()
-                done = [i for i in running if c.answers[i].ended]
-                self.answered += len(done)
-                running = [i for i in running if i not in done]
-            while any(not c.answers[i].ended for i in running) and c.step():
-                pass
-            if c.goaway:
-                while c.step():  # the second GOAWAY, and the end
-                    pass
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        last = c.goaway[-1][0] if c.goaway else -1
-        for i in running:
-            if i <= last and not c.answers[i].ended:
-                self.lost.append(f"stream {i}, last-stream-id {last}, {c.answers[i]}")
-            self.answered += c.answers[i].ended
-        if c.goaway:
-            self.goaways.append(c.goaway)
-
-
-@pytest.mark.parametrize("how", ["TERM", "TTOU"])
-def test_drain_under_load(start: Start, worker: str, how: str) -> None:
-    server = start(conf(worker, processes=2), ready=2)
-    loads = [Opener(server) for _ in range(4)]
-    for load in loads:
-        load.thread.start()
-    try:
-        until(lambda: all(load.answered > 50 for load in loads), "load")
-        if how == "TTOU":
-            before = len(server.workers())
-            server.send_signal(signal.SIGTTOU)
-            until(lambda: len(server.workers()) == before - 1, "one process less")
-            at = sum(load.answered for load in loads)
-            until(lambda: sum(load.answered for load in loads) > at + 100, "load on the other")
-        server.stop()
-    finally:
-        for load in loads:
-            load.over.set()
-            load.thread.join()
-    assert [x for load in loads for x in load.lost] == []
-    seen = [g for load in loads for g in load.goaways]
-    assert len(seen) >= 4
-    for g in seen:
-        assert g[0] == (2**31 - 1, NO_ERROR), g
-        assert len(g) == 2, g
-        assert g[1][1] == NO_ERROR
-        assert g[1][0] < 2**31 - 1
 
 
 # ---- back-pressure and fairness

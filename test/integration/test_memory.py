@@ -31,9 +31,12 @@ class Watch:
         self.pid, self.before, self.highest = pid, memory(pid), 0
         self.over = threading.Event()
 
+    def look(self) -> None:
+        self.highest = max(self.highest, memory(self.pid))
+
     def loop(self) -> None:
         while not self.over.wait(0.02):
-            self.highest = max(self.highest, memory(self.pid))
+            self.look()
 
     @property
     def growth(self) -> int:
@@ -50,6 +53,7 @@ def watched(pid: int) -> Iterator[Watch]:
     finally:
         watch.over.set()
         thread.join()
+        watch.look()  # what was over in no time, too
 
 
 def report(name: str, worker: str, watch: Watch, seconds: float) -> None:
