@@ -408,7 +408,8 @@ def test_file_that_gets_shorter(start: Start, worker: str, tmp_path: Path) -> No
 def test_the_audit_names_tests_that_exist() -> None:
     """docs/wsgi.md has a row per rule of PEP 3333; each names tests."""
     text = (ROOT / "docs" / "wsgi.md").read_text()
-    rows = re.findall(r"^\|.*\|$", text[text.index("## PEP 3333, rule by rule") :], re.M)[2:]
+    audit = text[text.index("## PEP 3333, rule by rule") : text.index("## Beyond PEP 3333")]
+    rows = re.findall(r"^\|.*\|$", audit, re.M)[2:]
     assert len(rows) > 40
     unit, here = ROOT / "test" / "unit", ROOT / "test" / "integration"
     for row in rows:
