@@ -221,6 +221,7 @@ lc_conn_kill(struct lc_conn *c, uint32_t reason)
 	close(c->ev.fd);
 	conns_unlink(srv, c);
 	srv->nconns--;
+	srv->closed++;
 	if (!(c->flags & LC_C_POSTED)) /* else conn_posted() frees it */
 		lc_loop_free_later(&srv->loop, &c->dead, free_conn);
 	c->flags |= LC_C_CLOSE_NOW;

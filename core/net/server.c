@@ -5,6 +5,7 @@
 #include "net/server.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #include "log/log.h"
 #include "module/loader.h"
 #include "stream/token.h"
+
+#define GIVE_BACK_AFTER 1024u /* connections closed */
 
 #define FINAL_MS 1000u /* from the notice of draining to its final phase */
 
@@ -186,6 +189,19 @@ finish(struct lc_srv *srv)
 	lc_loop_stop(&srv->loop);
 }
 
+/* What a crowd of connections took lies in small pieces between what is still used, and free() gives none of it back.
+ */
+static void
+give_back(struct lc_srv *srv)
+{
+	if (srv->closed < GIVE_BACK_AFTER || srv->nconns > srv->closed / 4)
+		return;
+	srv->closed = 0;
+#ifdef __GLIBC__
+	(void)malloc_trim(0);
+#endif
+}
+
 static void
 batch_end(void *arg)
 {
@@ -195,6 +211,7 @@ batch_end(void *arg)
 		srv->wk->batch_end(srv->w);
 	lc_access_flush(srv->access, srv->loop.now);
 	lc_gate_update(srv);
+	give_back(srv);
 	if (srv->draining && !srv->nconns && !srv->inflight)
 		finish(srv);
 }

@@ -76,6 +76,7 @@ struct lc_srv {
 	uint32_t inflight;        /* requests that somebody has a reference to */
 	uint32_t handled;         /* those of them that are a handler's, not the worker's */
 	uint32_t nconns, max_conns, nlsn;
+	uint32_t closed; /* connections, since memory was given back */
 	struct lc_lsn *lsn;
 	int gate_closed, draining, stopping;
 	uint64_t requests, accepted;

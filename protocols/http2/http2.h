@@ -83,8 +83,11 @@ struct h2 {
 	const struct lc_trust *trust;
 	/* output that nghttp2 has given and the vector had no room for */
 	const uint8_t *pend;
+	uint8_t *kept; /* between two calls of pull(): it, copied */
 	size_t pend_n;
-	/* a DATA frame whose header is out: `owed` bytes of owed_st are to follow, or zeros when it is gone */
+	/* a DATA frame that counts as sent: `hd_n` bytes of its header, if the vector had no room for them, and `owed`
+	 * bytes of owed_of are to follow, or zeros when it is gone */
+	uint8_t hd[9], hd_n;
 	struct h2s *owed_of;
 	uint64_t owed;
 	struct lc_outv *v; /* during pull() */
@@ -161,5 +164,7 @@ void h2_brought(struct h2 *, size_t n); /* body bytes, in whatever pieces */
 
 /* mem.c */
 nghttp2_mem *h2_mem(void);
+void h2_mem_opening(int on); /* the first large block from here on is the frame buffer of a session */
+void h2_mem_spoil(void);
 
 #endif

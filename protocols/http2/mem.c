@@ -6,6 +6,11 @@
  * allocates nothing.  All sessions of a process live on the thread that leads its loop, one at a time: no locks.
  *
  * A block starts with its class, so that free() and realloc() know it.
+ *
+ * Two thirds of an idle session would be the buffer of 16 KiB that nghttp2 renders frames in.  It holds something only
+ * from within nghttp2_session_mem_send() until what that returned is consumed, so all sessions are given the same one.
+ * Whoever leaves pull() earlier copies what is left (respond.c); debug builds spoil the buffer at the end of each
+ * pull().
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +32,12 @@ struct block {
 	} u;
 	uint64_t pad; /* 16-byte alignment of what follows */
 };
+#define SHARED UINT64_MAX
+#define FRAME (16u << 10) /* the least that nghttp2's frame buffer has */
+
+static struct block *frame; /* the shared buffer */
+static size_t frame_n;
+static int opening;
 static struct block *blocks[CLASSES];
 static uint32_t nblocks[CLASSES];
 
@@ -37,6 +48,14 @@ get(size_t n, void *user)
 	struct block *b;
 
 	(void)user;
+	if (opening && n >= FRAME && (!frame || n == frame_n)) {
+		opening = 0; /* there is one of them in a session */
+		if (!frame && !(frame = malloc(sizeof(*frame) + n)))
+			return NULL;
+		frame_n = n;
+		frame->u.cls = SHARED;
+		return frame + 1;
+	}
 	if (cls > CLASSES) {
 		if (n > SIZE_MAX - sizeof(*b) || !(b = malloc(sizeof(*b) + n)))
 			return NULL;
@@ -63,6 +82,8 @@ put(void *p, void *user)
 	if (!b)
 		return;
 	uint64_t cls = b->u.cls;
+	if (cls == SHARED)
+		return;
 	if (!cls || nblocks[cls - 1] >= BLOCKS_KEPT) {
 		free(b);
 		return;
@@ -95,7 +116,7 @@ resize(void *p, size_t n, void *user)
 			return NULL;
 		return b + 1;
 	}
-	size_t room = b->u.cls * CLASS_STEP - sizeof(*b);
+	size_t room = b->u.cls == SHARED ? frame_n : b->u.cls * CLASS_STEP - sizeof(*b);
 	if (n <= room)
 		return p;
 	void *to = get(n, user);
@@ -104,6 +125,21 @@ resize(void *p, size_t n, void *user)
 		put(p, user);
 	}
 	return to;
+}
+
+void
+h2_mem_opening(int on)
+{
+	opening = on;
+}
+
+void
+h2_mem_spoil(void)
+{
+#ifdef LC_DEBUG
+	if (frame)
+		memset(frame + 1, 0xdb, frame_n);
+#endif
 }
 
 nghttp2_mem *

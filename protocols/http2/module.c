@@ -456,7 +456,7 @@ on_frame_send(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 		return 0;
 	h2_worth(s, 4);
 	x->ending = 1;
-	if (!s->owed || s->owed_of != x)
+	if ((!s->owed && !s->hd_n) || s->owed_of != x)
 		h2s_ended(x);
 	return 0;
 }
@@ -505,7 +505,10 @@ h2_open(struct lc_conn *c, const void *conf, void **ret)
 	s->conf = conf;
 	if (lc_trust_get(&s->conf->trust, &s->trust) < 0)
 		return -ENOMEM;
-	if (nghttp2_session_server_new3(&s->ng, callbacks, s, option, h2_mem()) != 0)
+	h2_mem_opening(1);
+	int rv = nghttp2_session_server_new3(&s->ng, callbacks, s, option, h2_mem());
+	h2_mem_opening(0);
+	if (rv != 0)
 		return -ENOMEM;
 	const nghttp2_settings_entry settings[] = {
 	    {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, (uint32_t)s->conf->max_streams},
@@ -533,6 +536,7 @@ h2_close(void *sess)
 
 	s->dead = 1;
 	nghttp2_session_del(s->ng); /* calls nobody back */
+	free(s->kept);
 	for (struct h2s *x = s->all, *next; x; x = next) {
 		next = x->next;
 		x->ng = 0;

@@ -11,6 +11,7 @@
  * is paid by the next pull; if the stream is gone by then, in zeros: its RST_STREAM follows and nobody reads them.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "http2/http2.h"
@@ -344,6 +345,11 @@ pay(struct h2 *s, struct lc_outv *v)
 {
 	static const uint8_t zeros[256];
 
+	if (s->hd_n) {
+		if (h2_api->out_copy(v, s->hd, s->hd_n) < 0)
+			return 0;
+		s->hd_n = 0;
+	}
 	while (s->owed) {
 		struct h2s *x = s->owed_of;
 		int64_t n;
@@ -377,9 +383,9 @@ pay(struct h2 *s, struct lc_outv *v)
 int
 h2_send_data(struct h2 *s, struct h2s *x, const uint8_t *framehd, size_t n)
 {
-	if (h2_api->out_copy(s->v, framehd, 9) < 0) {
-		s->full = 1;
-		return NGHTTP2_ERR_WOULDBLOCK;
+	if (h2_api->out_copy(s->v, framehd, 9) < 0) { /* never WOULDBLOCK, which would leave it in the shared buffer */
+		memcpy(s->hd, framehd, 9);
+		s->hd_n = 9;
 	}
 	s->owed = n;
 	s->owed_of = x;
@@ -390,6 +396,24 @@ h2_send_data(struct h2 *s, struct h2s *x, const uint8_t *framehd, size_t n)
 		return 0;
 	s->full = 1;
 	return NGHTTP2_ERR_PAUSE; /* the frame counts as sent, the next one waits for the rest of it */
+}
+
+/* The frame buffer is another session's next: what is left of the output becomes ours. */
+static int
+keep_pend(struct h2 *s)
+{
+	if (s->pend_n && !s->kept) {
+		s->kept = malloc(s->pend_n);
+		if (!s->kept)
+			return -ENOMEM;
+		memcpy(s->kept, s->pend, s->pend_n);
+		s->pend = s->kept;
+	} else if (!s->pend_n && s->kept) {
+		free(s->kept);
+		s->kept = NULL;
+	}
+	h2_mem_spoil();
+	return 0;
 }
 
 int
@@ -409,6 +433,8 @@ h2_pull(void *sess, struct lc_outv *v)
 			s->pend_n -= n;
 			if (s->pend_n)
 				break;
+			free(s->kept);
+			s->kept = NULL;
 		}
 		if (s->full || !pay(s, v)) {
 			s->full = 1;
@@ -424,11 +450,12 @@ h2_pull(void *sess, struct lc_outv *v)
 		s->pend_n = (size_t)n;
 	}
 	s->v = NULL;
+	s->broken |= keep_pend(s) < 0;
 	if (s->broken) {
 		h2_api->log(s->c, LC_LOG_ERROR, "connection closed: no memory for its output");
 		return LC_CONN_DEAD;
 	}
-	if (s->full || s->pend_n || s->owed)
+	if (s->full || s->pend_n || s->hd_n || s->owed)
 		h2_api->want_write(s->c);
 	else if (h2_over(s) && !nghttp2_session_want_write(s->ng))
 		h2_api->conn_close(s->c, LC_CLOSE_LINGER); /* the peer may have said more than we have read */
