@@ -100,7 +100,11 @@ lc_upgrade_run(struct lc_conn *c)
 	if (r != LC_OK) {
 		lc_log(LC_LOG_INFO, "%.*s: closed: %s did not take the connection over", (int)c->peer_n, c->peer,
 		       to->proto->name);
-		c->proto = NULL;
+		c->proto = NULL; /* and nothing of what it may have begun */
+		c->sess = NULL;
+		c->flags &= ~LC_C_WANT_WRITE;
+		c->write_ms = 0;
+		lc_timer_cancel(&c->rt);
 		c->flags |= LC_C_CLOSE_FLUSH;
 	} else if (srv->draining) {
 		c->flags |= LC_C_DRAIN;

@@ -20,6 +20,7 @@
 #define TICK_MS 1000u
 #define DRAIN_MS 1000u /* from the notice to the final GOAWAY of a connection that has had its requests */
 #define SMALL_WINDOW 64u
+#define FRAME_MAX (16u << 10)
 #define QUEUE_MAX 1000u
 #define SEND_HEAD_MAX (2u << 20) /* more than fits into a stream's arena */
 
@@ -230,6 +231,8 @@ excused(const struct h2 *s, int32_t id)
 static void
 note_reset(struct h2 *s, int32_t id)
 {
+	if (excused(s, id))
+		return;
 	int32_t *at = &s->resets[s->nresets++ % H2_RESETS];
 
 	if (*at > s->forgotten)
@@ -385,6 +388,8 @@ on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *f, int error, void *u
 	(void)error;
 	if (x)
 		x->rst = 1;
+	if (f->hd.stream_id) /* more of it may be in the same read, before the RST_STREAM is sent */
+		note_reset(user, f->hd.stream_id);
 	return h2_charge(user, 4, "too many invalid frames") ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
@@ -475,6 +480,9 @@ data_length(nghttp2_session *ng, uint8_t type, int32_t id, int32_t conn_window, 
 {
 	int32_t n = conn_window < stream_window ? conn_window : stream_window;
 
+	/* Whatever the peer would take: the frame buffer is shared, and other streams are to have their turn. */
+	if (max_frame > FRAME_MAX)
+		max_frame = FRAME_MAX;
 	(void)ng;
 	(void)type;
 	(void)id;

@@ -43,7 +43,7 @@ h2_begin(struct h2 *s, int32_t id)
 static char *
 keep(struct h2s *x, const uint8_t *p, size_t n)
 {
-	if ((size_t)(x->room_end - x->room) < n) {
+	if (!x->room || (size_t)(x->room_end - x->room) < n) {
 		size_t block = n > ROOM ? n : ROOM;
 		char *room = h2_api->stream_alloc(x->st, block);
 		if (!room)

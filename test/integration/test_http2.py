@@ -15,8 +15,9 @@ import h2.config
 import h2.connection
 import pytest
 from conftest import Start, starter
-from h2client import H2, Answer
+from h2client import H2, Answer, Raw
 from harness import SANITIZED, Gate, Server, config, memory, pool, until
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame, WindowUpdateFrame
 from test_memory import watched
 
 CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED = 8, 2, 0, 7
@@ -605,6 +606,46 @@ def test_upgrade_is_passed_over(start: Start, worker: str, fields: str) -> None:
     with server.client() as c:
         c.send(f"GET /echo HTTP/1.1\r\nHost: a\r\n{fields}\r\n" + ("x" if "Content-Length" in fields else ""))
         assert c.response().status == 200
+
+
+def test_upgrade_with_impossible_settings(start: Start, worker: str) -> None:
+    """They decode, and no peer may say that: the connection ends, at once."""
+    server = start(conf(worker, inside="http2_upgrade on;"))
+    with server.socket() as sock:
+        sock.sendall(f"GET / HTTP/1.1\r\nHost: a\r\n{UPGRADE.format('AAT_____')}\r\n".encode())
+        while sock.recv(4096):
+            pass
+    with server.client() as c:
+        assert c.request("/").status == 200
+
+
+def test_frames_stay_small(h2server: Server) -> None:
+    """Whatever frame size a client takes: other streams, and answers to PING, are to have their turn."""
+    with Raw(h2server.socket(), settings={5: 1 << 20, 4: 1 << 30}) as c:
+        c.send(WindowUpdateFrame(0, window_increment=1 << 30).serialize())
+        c.send(c.headers(1, c.head("/big?n=3000000&chunk=1000000"), "END_HEADERS", "END_STREAM"))
+        c.until(lambda: any("END_STREAM" in f.flags for f in c.frames if f.stream_id == 1), "the end")
+        sizes = [len(f.data) for f in c.frames if isinstance(f, DataFrame)]
+    assert sum(sizes) == 3000000
+    assert max(sizes) == 16384
+
+
+def test_data_behind_a_refused_stream(start: Start, gate: Gate) -> None:
+    """More of a stream over the limit is in the same read as its head, and a stream after it: no mistake of the client's."""
+    server = start(conf("wsgi", inside="http2_max_concurrent_streams 1;"))
+    with Raw(server.socket()) as c:
+        c.send(c.headers(1, c.head(f"/stream?n=2&gate={gate.path}"), "END_HEADERS", "END_STREAM"))
+        c.until(lambda: any(isinstance(f, HeadersFrame) for f in c.frames), "the first answer's head")
+        c.send(
+            c.headers(3, c.head("/echo", "POST"), "END_HEADERS")
+            + RstStreamFrame(1, error_code=CANCEL).serialize()
+            + c.headers(5, c.head("/"), "END_HEADERS", "END_STREAM")
+            + DataFrame(3, b"more", flags=["END_STREAM"]).serialize()
+        )
+        c.until(lambda: any(f.stream_id == 5 and "END_STREAM" in f.flags for f in c.frames), "an answer")
+        assert c.reset_of(3) == REFUSED
+        assert not [f for f in c.frames if isinstance(f, GoAwayFrame)]
+    gate.open()
 
 
 def test_upgrade_is_off(h2server: Server) -> None:
