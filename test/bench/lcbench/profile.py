@@ -28,7 +28,8 @@ ROWS = {
     "browser": ("varied", 1),
     "browser-pipelined": ("varied", loads.DEPTH),
 }
-LANDMARKS = ("lc_deliver", "lcpy_call")  # functions that every run of a worker has been in
+LANDMARKS = ("lc_deliver", "h1_request", "lcpy_call")  # functions that every run of a worker has been in
+LANDMARKS_H2 = ("nghttp2_session_mem_recv", "h2_head", "lcpy_call")
 LINE = re.compile(r"^\s*([\d,]+)\s+\([ \d.]+%\)\s+(\S.*)$")
 
 
@@ -121,7 +122,8 @@ def counted(setup: servers.Setup, out: Path, row: str, total: int, threads: int)
                 functions[shorten(match[2], setup.root)] += int(match[1].replace(",", ""))
         found.append(functions)
     # On a busy machine a worker under callgrind may be killed as hung, and leave nothing or half of it.
-    whole = [c for c in found if all(any(f":{name}" in f for f in c) for name in LANDMARKS)]
+    marks = LANDMARKS_H2 if row in h2.SHAPES else LANDMARKS
+    whole = [c for c in found if all(any(f":{name}" in f for f in c) for name in marks)]
     if not whole:
         raise BenchError("callgrind left no figures of the worker")
     return max(whole, key=lambda c: c.total())
