@@ -294,7 +294,8 @@ TARGETS = [
     _target("slow mix, p99 of the others, licorne / gthread", "slow", "gthread", 1.0, key="p99_ms"),
     _target("HTTP/2 + TLS, 16 x 32, CPU per request of licorne / h2floor", "h2-32", "h2floor", 1.4),
     _target("HTTP/2 + TLS, 16 x 32, CPU per request of licorne / nghttpd", "h2-32", "nghttpd", 1.2),
-    _target("HTTP/2 + TLS, 16 x 32, CPU per request of licorne / granian (WSGI)", "h2-32", "granian", 1 / 7),
+    _target("HTTP/2 + TLS, 16 x 32, CPU per request of licorne / granian-default", "h2-32", "granian-default", 1 / 7),
+    _target("beside it: the same / granian with one blocking thread", "h2-32", "granian", 1 / 7, judged=False),
     *(
         _target(
             f"TLS handshakes, {kind}, CPU each of licorne / nginx (1 / {HANDSHAKES_OF_NGINX:g})",
@@ -322,4 +323,9 @@ def check(results: Results) -> tuple[list[str], bool]:
             lines.append(
                 f"{row}: the python floor is {least:.2f} x echo here: this {reach} the first target of {x_echo:g}"
             )
+    least = results.ratio("h2-32", "cpu_us", "granian", "h2floor")
+    if least is not None:
+        lines.append(
+            f"h2-32: granian with one blocking thread costs {least:.2f} x h2floor here: nobody is further below it"
+        )
     return lines, all(word == "PASS" for judged, word, _ in verdicts if judged)

@@ -28,6 +28,7 @@ PINS = {
     "granian": ["granian==2.8.7"],
     "uvicorn": ["uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0"],
     "gthread": ["gunicorn==27.0.1", "h2==4.4.1"],
+    "granian-default": ["granian==2.8.7"],
     "granian-asgi": ["granian==2.8.7", "uvloop==0.23.0"],
     "hypercorn": ["hypercorn==0.18.0", "uvloop==0.23.0", "h2==4.4.1"],
 }
@@ -221,6 +222,12 @@ def _granian(setup: Setup, port: int, row: str) -> list[str]:
     return [*_granian_common(setup, port, row), *flags.split(), "hello:app"]
 
 
+def _granian_default(setup: Setup, port: int, _row: str) -> list[str]:
+    flags = f"--interface wsgi --http 2 --log-level warning --host 127.0.0.1 --port {port}"
+    flags += f" --ssl-certificate {setup.certificate} --ssl-keyfile {setup.key}"
+    return [setup.script("granian"), *flags.split(), "hello:app"]
+
+
 def _granian_asgi(setup: Setup, port: int, row: str) -> list[str]:
     return [*_granian_common(setup, port, row), "--interface", "asgi", "--loop", "uvloop", "hello:asgi"]
 
@@ -320,6 +327,7 @@ def catalogue() -> list[Server]:
         Server("bjoern", "WSGI", LOADS | {"idle"}, _library("bjoern")),
         Server("fastpysgi", "WSGI", LOADS | {"idle"}, _library("fastpysgi")),
         Server("granian", "WSGI", ALL | H2, _granian),
+        Server("granian-default", "WSGI, its defaults", H2, _granian_default),
         Server("granian-asgi", "ASGI", H2, _granian_asgi),
         Server("uvicorn", "ASGI", ALL, _uvicorn),
         Server("hypercorn", "ASGI", H2, _hypercorn),
