@@ -3,7 +3,7 @@
 # Where do licorne's instructions go?  User-space instructions per request, and the functions that take them.
 #
 #   test/bench/profile.sh [--build DIR] [--work DIR] [--perf] [--requests N] [--threads N] [--top N]
-#                         [keepalive] [pipelined] [browser] [browser-pipelined]
+#                         [keepalive] [pipelined] [browser] [browser-pipelined] [h2-32] [h2-1]
 #
 # With callgrind (default): two runs of a fixed number of requests, N and 2N, after the same start; the difference of their
 # totals, divided by N, is what one request costs, free of start-up and shut-down.  With --perf: samples of a run under wrk.
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
 	--threads) threads=$2; shift ;;
 	--top) top=$2; shift ;;
 	--perf) tool=perf ;;
-	keepalive | pipelined | browser | browser-pipelined) rows+=("$1") ;;
+	keepalive | pipelined | browser | browser-pipelined | h2-32 | h2-1) rows+=("$1") ;;
 	*) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 	esac
 	shift

@@ -18,7 +18,8 @@ from typing import Any
 
 from lcbench.procs import BenchError, run_tool
 
-BODY = b"Hello, World!"
+TEXT = "Hello, World!"
+BODY = TEXT.encode()
 PLAIN = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 BROWSER = (
     b"GET /?page=1&q=abc&sort=price HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n"
@@ -83,12 +84,20 @@ def get(path: str) -> bytes:
 
 
 def wrk(
-    port: int, mode: str, depth: int, seconds: float, cpu: int, script: Path, path: str = "/", conns: int = CONNECTIONS
+    port: int,
+    mode: str,
+    depth: int,
+    seconds: float,
+    cpu: int,
+    script: Path,
+    spin: Path | None,
+    path: str = "/",
+    conns: int = CONNECTIONS,
 ) -> dict[str, Any]:
     """One closed-loop run; any error that wrk saw makes it invalid."""
     argv = ["wrk", "-t1", f"-c{conns}", f"-d{max(1, round(seconds))}", "--latency", "-s", str(script)]
     argv += [f"http://127.0.0.1:{port}{path}", "--", mode, str(depth)]
-    out = run_tool(cpu, argv, seconds + 15).stdout
+    out = run_tool(cpu, argv, seconds + 15, spin).stdout
     match = re.search(r"^JSON (\{.*\})$", out, re.MULTILINE)
     if not match:
         raise BenchError(f"wrk printed no result: {out.strip()[-200:]}")

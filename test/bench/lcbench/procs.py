@@ -136,21 +136,26 @@ def pinned(cpu: int, argv: Sequence[str]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(cpu), *argv]
 
 
-def run_tool(cpu: int, argv: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run a load generator to its end, at most ``timeout`` seconds."""
+def run_tool(
+    cpu: int, argv: Sequence[str], timeout: float, spin: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a load generator to its end, at most ``timeout`` seconds; with ``spin`` (spin.c) it never sleeps."""
+    name = Path(argv[0]).name
+    if spin:
+        argv = ["env", f"LD_PRELOAD={spin}", *argv]
     proc = subprocess.Popen(
         pinned(cpu, argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         out, err = proc.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as exc:
-        raise BenchError(f"{Path(argv[0]).name} did not end within {timeout:.0f} s") from exc
+        raise BenchError(f"{name} did not end within {timeout:.0f} s") from exc
     finally:
         if proc.poll() is None:
             proc.kill()
             proc.communicate()
     if proc.returncode != 0:
-        raise BenchError(f"{Path(argv[0]).name} exit {proc.returncode}: {(err or out).strip()[-300:]}")
+        raise BenchError(f"{name} exit {proc.returncode}: {(err or out).strip()[-300:]}")
     return subprocess.CompletedProcess(argv, proc.returncode, out, err)
 
 
@@ -188,8 +193,8 @@ class Usage:
 
 
 def memory(root: int) -> dict[str, int]:
-    """Proportional set size of a tree in bytes: all of it, and the anonymous part."""
-    total = {"pss": 0, "pss_anon": 0}
+    """In bytes, of a tree: its proportional set size, the anonymous part of that, and what it shares with nobody."""
+    total = {"pss": 0, "pss_anon": 0, "private": 0}
     for pid in tree(root):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -197,6 +202,8 @@ def memory(root: int) -> dict[str, int]:
                     total["pss"] += int(line.split()[1]) * 1024
                 elif line.startswith("Pss_Anon:"):
                     total["pss_anon"] += int(line.split()[1]) * 1024
+                elif line.startswith("Private_"):
+                    total["private"] += int(line.split()[1]) * 1024
     return total
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.dont_write_bytecode = True
 
-from lcbench import loads, servers  # noqa: E402
+from lcbench import h2, loads, servers  # noqa: E402
 from lcbench.procs import BenchError, Running, free_port, guard, kill_all, tree  # noqa: E402
 
-CONNECTIONS = 32
+CONNECTIONS = 32  # of the rows of ROWS
 ROWS = {
     "keepalive": ("plain", 1),
     "pipelined": ("plain", loads.DEPTH),
@@ -29,6 +29,7 @@ ROWS = {
     "browser-pipelined": ("varied", loads.DEPTH),
 }
 LANDMARKS = ("lc_deliver", "h1_request", "lcpy_call")  # functions that every run of a worker has been in
+LANDMARKS_H2 = ("nghttp2_session_mem_recv", "h2_head", "lcpy_call")
 LINE = re.compile(r"^\s*([\d,]+)\s+\([ \d.]+%\)\s+(\S.*)$")
 
 
@@ -62,14 +63,25 @@ def drive(port: int, mode: str, depth: int, total: int) -> None:
         sock.close()
 
 
-def start(argv: list[str], setup: servers.Setup, name: str, port: int, timeout: float) -> Running:
+def drive_h2(port: int, row: str, total: int) -> None:
+    """``total`` requests, or as many more as fill the last round of all streams, by h2load."""
+    conns, streams = h2.SHAPES[row]
+    each = conns * streams
+    h2.h2load(port, conns, streams, (total + each - 1) // each * each, min(os.sched_getaffinity(0)), None, 600)
+
+
+def start(argv: list[str], setup: servers.Setup, name: str, port: int, timeout: float, row: str) -> Running:
     """The server with a tool around it, once it answers."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}  # collisions in dicts are a few percent
     if argv[0] == "valgrind":
         env |= {"LD_PRELOAD": str(setup.tools["exeself"]), "LICORNE_EXE": setup.binary}
     running = Running(name, argv, max(os.sched_getaffinity(0)), setup.work, env, setup.work / "profile" / f"{name}.log")
-    running.wait_ready(lambda: loads.check_replies(port, loads.PLAIN, 1, pipelined=False), timeout)
+    cpu = min(os.sched_getaffinity(0))
+    if row in h2.SHAPES:
+        running.wait_ready(lambda: h2.check(port, cpu), timeout)
+    else:
+        running.wait_ready(lambda: loads.check_replies(port, loads.PLAIN, 1, pipelined=False), timeout)
     return running
 
 
@@ -77,14 +89,17 @@ def counted(setup: servers.Setup, out: Path, row: str, total: int, threads: int)
     """Instructions by function of the worker, over a whole life with ``total`` requests."""
     port = free_port()
     conf = out / "licorne.conf"
-    conf.write_text(servers.licorne_config(setup, port, threads))
+    conf.write_text(servers.licorne_config(setup, port, threads, row if row in h2.SHAPES else ""))
     for old in out.glob("callgrind.out.*"):
         old.unlink()
     assert setup.build
     argv = ["valgrind", "--tool=callgrind", "--trace-children=yes", f"--callgrind-out-file={out}/callgrind.out.%p"]
-    running = start([*argv, setup.binary, "-c", str(conf)], setup, f"callgrind-{row}", port, 120)
+    running = start([*argv, setup.binary, "-c", str(conf)], setup, f"callgrind-{row}", port, 120, row)
     try:
-        drive(port, *ROWS[row], total)
+        if row in h2.SHAPES:
+            drive_h2(port, row, total)
+        else:
+            drive(port, *ROWS[row], total)
         time.sleep(0.2)
         running.proc.terminate()
         running.proc.wait(60)
@@ -107,7 +122,8 @@ def counted(setup: servers.Setup, out: Path, row: str, total: int, threads: int)
                 functions[shorten(match[2], setup.root)] += int(match[1].replace(",", ""))
         found.append(functions)
     # On a busy machine a worker under callgrind may be killed as hung, and leave nothing or half of it.
-    whole = [c for c in found if all(any(f":{name}" in f for f in c) for name in LANDMARKS)]
+    marks = LANDMARKS_H2 if row in h2.SHAPES else LANDMARKS
+    whole = [c for c in found if all(any(f":{name}" in f for f in c) for name in marks)]
     if not whole:
         raise BenchError("callgrind left no figures of the worker")
     return max(whole, key=lambda c: c.total())
@@ -153,7 +169,8 @@ def callgrind(setup: servers.Setup, out: Path, row: str, n: int, threads: int, t
     small, large = (counted(setup, out, row, total, threads) for total in (n, 2 * n))
     each = merged({f: (large[f] - small[f]) / n for f in large.keys() | small.keys()})
     total = sum(x for _, x in each)
-    print(f"\n## {row}: {total:,.0f} user instructions per request ({n} requests, {CONNECTIONS} connections)\n")
+    conns = h2.SHAPES[row][0] if row in h2.SHAPES else CONNECTIONS
+    print(f"\n## {row}: {total:,.0f} user instructions per request ({n} requests, {conns} connections)\n")
     for obj, count in group(each).most_common(8):
         print(f"{count:8,d}  {count / total * 100:5.1f} %  {obj}")
     print()
@@ -166,14 +183,17 @@ def perf(setup: servers.Setup, out: Path, row: str, threads: int, top: int) -> N
     """Samples of the whole tree under wrk; the cpu-clock works where a machine has no counters to offer."""
     port = free_port()
     conf, data = out / "licorne.conf", out / f"perf-{row}.data"
-    conf.write_text(servers.licorne_config(setup, port, threads))
+    conf.write_text(servers.licorne_config(setup, port, threads, row if row in h2.SHAPES else ""))
     assert setup.build
-    running = start([setup.binary, "-c", str(conf)], setup, f"perf-{row}", port, 20)
+    running = start([setup.binary, "-c", str(conf)], setup, f"perf-{row}", port, 20, row)
     try:
         pids = ",".join(map(str, tree(running.proc.pid)))
         argv = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "4000", "-g", "-o", str(data), "-p", pids]
         with subprocess.Popen([*argv, "--", "sleep", "4"], stdout=subprocess.DEVNULL) as recorder:
-            loads.wrk(port, *ROWS[row], 4, min(os.sched_getaffinity(0)), setup.bench / "load.lua")
+            if row in h2.SHAPES:
+                drive_h2(port, row, round(4 * h2.pace(port, row, min(os.sched_getaffinity(0)), setup.tools["spin"])))
+            else:
+                loads.wrk(port, *ROWS[row], 4, min(os.sched_getaffinity(0)), setup.bench / "load.lua", None)
             recorder.wait(30)
     finally:
         running.stop()
@@ -201,6 +221,10 @@ def main() -> int:
         return 1
     setup = servers.Setup(a.bench, a.bench.parent.parent, a.work.resolve(), a.build.resolve())
     servers.compile_tools(setup)
+    why = servers.make_certificate(setup)
+    if why and any(row in h2.SHAPES for row in a.rows):
+        print(why, file=sys.stderr)
+        return 1
     for row in a.rows:
         try:
             if a.tool == "perf":

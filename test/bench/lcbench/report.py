@@ -26,9 +26,15 @@ TITLES = {
     "log": "access log: licorne's WSGI hello with the log off and on, keep-alive",
     "slow": "slow mix: 400 requests per second (Poisson, open loop), 2 % of them sleep 200 ms; latency of the others",
     "idle": "memory: user memory of idle keep-alive connections after one request each",
+    "h2-32": "HTTP/2 over TLS: h2load, 16 connections, 32 streams at once on each; WSGI or ASGI hello, or a static reply",
+    "h2-1": "HTTP/2 over TLS: the same with 64 connections, one stream at once on each",
+    "handshake-full": "TLS 1.3 handshakes, full, 16 connections at once, each closed when its ticket is there",
+    "handshake-resumed": "TLS 1.3 handshakes, resumed by ticket, the same",
+    "idle-h2": "memory: private memory of idle HTTP/2 connections over TLS, after SETTINGS and after one request each",
 }
 KEEPALIVE_ECHO, KEEPALIVE_PYTHON = 1.2, 1.15
 PIPELINED_ECHO, PIPELINED_PYTHON = 2.5, 1.6
+HANDSHAKES_OF_NGINX = 0.95  # per CPU second
 LOAD_ROWS = ("keepalive", "pipelined", "browser", "browser-pipelined")
 
 
@@ -40,6 +46,7 @@ class Results:
     kinds: dict[str, str]
     versions: dict[str, str]
     missing: dict[str, str] = field(default_factory=dict)
+    takes_part: dict[str, frozenset[str]] = field(default_factory=dict)  # server: its rows
     samples: dict[str, dict[str, list[Sample | None]]] = field(default_factory=dict)  # row, server, round
     invalid: dict[str, dict[str, str]] = field(default_factory=dict)  # row, server: the reason
     absent: dict[str, dict[str, str]] = field(default_factory=dict)  # row, server: what it lacks for this row
@@ -122,6 +129,32 @@ LOAD_COLUMNS: list[Column] = [
     ("PSS MB", lambda r, _row, name: _num(r.median("memory", name, "pss_mb"), 1)),
 ]
 STATIC_COLUMNS: list[Column] = [c for c in LOAD_COLUMNS if c[0] not in ("x echo", "x python floor", "PSS MB")]
+H2_COLUMNS: list[Column] = [
+    ("CPU us/req", _m("cpu_us", 2)),
+    ("x h2 floor", _x("cpu_us", None, "h2floor")),
+    ("licorne is", _x("cpu_us", "licorne", None)),
+    ("its return is", _x("cpu_us", "licorne-return", None)),
+    ("req/s", _m("rps", 0)),
+    ("mean ms", _m("mean_ms", 2)),
+    ("bytes/req", _m("wire_bytes", 1)),
+    ("core %", _m("core_percent", 0)),
+]
+HANDSHAKE_COLUMNS: list[Column] = [
+    ("CPU us each", _m("cpu_us", 1)),
+    ("per CPU second", _m("per_cpu_second", 0)),
+    ("licorne is", _x("per_cpu_second", "licorne", None)),
+    ("per second", _m("rps", 0)),
+    ("core %", _m("core_percent", 0)),
+]
+IDLE_H2_COLUMNS: list[Column] = [
+    ("bytes/conn, SETTINGS", _m("settings_bytes", 0)),
+    ("after a request", _m("bytes", 0)),
+    ("by PSS", _m("pss_bytes", 0)),
+    ("licorne is", _x("bytes", "licorne", None)),
+    ("private at 0 MB", _m("private0_mb", 1)),
+    ("at N MB", _m("private_mb", 1)),
+    ("connections", _m("connections", 0)),
+]
 OTHER_COLUMNS: list[Column] = [c for c in LOAD_COLUMNS if c[0] not in ("x python floor", "PSS MB")]
 SLOW_COLUMNS: list[Column] = [
     ("p50 ms", _m("p50_ms", 2)),
@@ -144,7 +177,9 @@ IDLE_COLUMNS: list[Column] = [
 def _columns(row: str) -> list[Column]:
     if row in LOAD_ROWS:
         return LOAD_COLUMNS
-    known = {"slow": SLOW_COLUMNS, "idle": IDLE_COLUMNS, "return": OTHER_COLUMNS}
+    known = {"slow": SLOW_COLUMNS, "idle": IDLE_COLUMNS, "return": OTHER_COLUMNS, "idle-h2": IDLE_H2_COLUMNS}
+    known |= {"h2-32": H2_COLUMNS, "h2-1": H2_COLUMNS}
+    known |= {"handshake-full": HANDSHAKE_COLUMNS, "handshake-resumed": HANDSHAKE_COLUMNS}
     return known.get(row, STATIC_COLUMNS)
 
 
@@ -156,6 +191,8 @@ def render(results: Results, rows: Sequence[str]) -> str:
         lines = []
         notes = []
         for name in results.order:
+            if row not in results.takes_part.get(name, (row,)):
+                continue
             if name in results.missing:
                 notes.append(f"{name}: missing: {results.missing[name]}")
                 continue
@@ -255,6 +292,23 @@ TARGETS = [
     ),
     _target("slow mix, p99 of the others, licorne / granian", "slow", "granian", 1.0, key="p99_ms"),
     _target("slow mix, p99 of the others, licorne / gthread", "slow", "gthread", 1.0, key="p99_ms"),
+    _target("HTTP/2 + TLS, 16 x 32, CPU per request of licorne / h2floor", "h2-32", "h2floor", 1.4),
+    _target("HTTP/2 + TLS, 16 x 32, CPU per request of licorne / nghttpd", "h2-32", "nghttpd", 1.2),
+    _target("HTTP/2 + TLS, 16 x 32, CPU per request of licorne / granian-default", "h2-32", "granian-default", 1 / 7),
+    _target("beside it: the same / granian with one blocking thread", "h2-32", "granian", 1 / 7, judged=False),
+    *(
+        _target(
+            f"TLS handshakes, {kind}, CPU each of licorne / nginx (1 / {HANDSHAKES_OF_NGINX:g})",
+            f"handshake-{kind}",
+            "nginx",
+            1 / HANDSHAKES_OF_NGINX,
+        )
+        for kind in ("full", "resumed")
+    ),
+    _target(
+        "idle HTTP/2 + TLS connection after SETTINGS, licorne / nginx", "idle-h2", "nginx", 1.2, key="settings_bytes"
+    ),
+    _target("idle HTTP/2 + TLS connection after a request, licorne / nginx", "idle-h2", "nginx", 1.2, key="bytes"),
 ]
 
 
@@ -269,4 +323,7 @@ def check(results: Results) -> tuple[list[str], bool]:
             lines.append(
                 f"{row}: the python floor is {least:.2f} x echo here: this {reach} the first target of {x_echo:g}"
             )
+    least = results.ratio("h2-32", "cpu_us", "granian", "h2floor")
+    if least is not None:
+        lines.append(f"h2-32: the floor itself is {least:.2f} x below granian with one blocking thread here")
     return lines, all(word == "PASS" for judged, word, _ in verdicts if judged)

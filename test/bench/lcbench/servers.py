@@ -3,7 +3,7 @@
 
 Flags give each server its best figures that are still a sane set-up (see README.md): one worker, no access log, no
 limit that would close a connection in the middle of a row.  ``threads`` is the number of application threads, where a
-server has any.
+server has any.  In the rows of ``TLS`` all serve HTTP/2 with one certificate; everything else stays as it is.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lcbench.loads import TEXT
 from lcbench.procs import BenchError, Running, free_port
 
 FAST_THREADS = 1  # of granian, in all rows but "slow": more threads only cost it there
 SLOW_THREADS = 16
 MAX_CONNS = 16384
-TEXT = "Hello, World!"
 PINS = {
     "bjoern": ["bjoern==3.2.2"],
     "fastpysgi": ["fastpysgi==0.6"],
     "granian": ["granian==2.8.7"],
     "uvicorn": ["uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0"],
-    "gthread": ["gunicorn==27.0.1"],
+    "gthread": ["gunicorn==27.0.1", "h2==4.4.1"],
+    "granian-default": ["granian==2.8.7"],
+    "granian-asgi": ["granian==2.8.7", "uvloop==0.23.0"],
+    "hypercorn": ["hypercorn==0.18.0", "uvloop==0.23.0", "h2==4.4.1"],
 }
 NEEDS = {"bjoern": "libev and a C compiler (Debian: apt-get install libev-dev)"}
+DEBIAN = {"nginx": "nginx-light", "h2o": "h2o", "nghttpd": "nghttp2-server"}
+VERSION_OPTION = {"nginx": "-v"}  # else --version
 
 
 @dataclass
@@ -49,6 +54,21 @@ class Setup:
     def files(self) -> Path:
         """The folder of the static rows' files."""
         return self.work / "files"
+
+    @property
+    def htdocs(self) -> Path:
+        """The folder of the peers that reply with a file."""
+        return self.work / "htdocs"
+
+    @property
+    def certificate(self) -> Path:
+        """Of the TLS rows, PEM."""
+        return self.work / "tls" / "cert.pem"
+
+    @property
+    def key(self) -> Path:
+        """Its key, PKCS #8, which granian insists on."""
+        return self.work / "tls" / "key.pem"
 
     @property
     def venv_python(self) -> str:
@@ -96,7 +116,13 @@ def _threads(row: str, otherwise: int) -> int:
 
 def licorne_config(setup: Setup, port: int, threads: int, row: str = "") -> str:
     """The configuration file of the server under test."""
-    modules, routes, log = "", "", "off"
+    modules, routes, log, tls = "", "", "off", ""
+    if row in TLS:
+        modules = "load_module http2;\nload_module tls;\n"
+        tls = f" tls {{ certificate {setup.certificate}; certificate_key {setup.key}; }}"
+    if row == "h2-return":
+        modules += "load_module return;\n"
+        routes = f'    route / return {{ status 200; body "{TEXT}"; }}\n'
     if row == "return":
         modules = "load_module return;\n"
         routes = f'    route /hello return {{ status 200; body "{TEXT}"; }}\n'
@@ -112,7 +138,7 @@ load_module wsgi;
 access_log  {log};
 backlog     4096;
 pool web {{
-    listen             127.0.0.1:{port};
+    listen             127.0.0.1:{port}{tls or ";"}
     processes          1;
     keepalive_timeout  3600s;
 {routes}    worker             wsgi {{
@@ -134,6 +160,10 @@ def _licorne(setup: Setup, port: int, row: str) -> list[str]:
     return [setup.binary, "-c", str(conf)]
 
 
+def _licorne_return(setup: Setup, port: int, _row: str) -> list[str]:
+    return _licorne(setup, port, "h2-return")
+
+
 def _licorne_log(setup: Setup, port: int, _row: str) -> list[str]:
     (setup.work / "access.log").unlink(missing_ok=True)
     return _licorne(setup, port, "access-log")
@@ -147,6 +177,10 @@ def _pyfloor(setup: Setup, port: int, _row: str) -> list[str]:
     return [str(setup.tools["pyfloor"]), str(port)]
 
 
+def _h2floor(setup: Setup, port: int, _row: str) -> list[str]:
+    return [str(setup.tools["h2floor"]), str(port), str(setup.certificate), str(setup.key)]
+
+
 def _nginx(setup: Setup, port: int, row: str) -> list[str]:
     run = setup.work / "nginx"
     run.mkdir(exist_ok=True)
@@ -156,7 +190,11 @@ def _nginx(setup: Setup, port: int, row: str) -> list[str]:
     )
     user = "user root;\n" if os.geteuid() == 0 else ""
     place = f'location / {{ return 200 "{TEXT}"; }}'
-    extra = ""
+    extra, tls = "", ""
+    if row in TLS:
+        extra = f"    ssl_certificate {setup.certificate}; ssl_certificate_key {setup.key};\n"
+        extra += "    ssl_protocols TLSv1.2 TLSv1.3;\n"
+        tls = " ssl http2"
     if row == "static":
         place += f" location /static/ {{ alias {setup.files}/; }}"
         extra = "    sendfile on; tcp_nopush on; open_file_cache max=100; open_file_cache_valid 60s;\n"
@@ -165,7 +203,7 @@ def _nginx(setup: Setup, port: int, row: str) -> list[str]:
 events {{ worker_connections {MAX_CONNS}; }}
 http {{
 {temps}    access_log off; keepalive_requests 1000000000; keepalive_timeout 3600s; default_type text/plain;
-{extra}    server {{ listen 127.0.0.1:{port} backlog=4096; {place} }}
+{extra}    server {{ listen 127.0.0.1:{port}{tls} backlog=4096; {place} }}
 }}
 """
     )
@@ -180,10 +218,28 @@ def _library(name: str) -> Callable[[Setup, int, str], list[str]]:
 
 
 def _granian(setup: Setup, port: int, row: str) -> list[str]:
-    flags = "--interface wsgi --http 1 --no-ws --workers 1 --runtime-threads 1 --backlog 4096 --http1-pipeline-flush"
-    flags += f" --backpressure {MAX_CONNS} --log-level warning --host 127.0.0.1 --port {port}"
-    flags += f" --blocking-threads {_threads(row, FAST_THREADS)}"
+    flags = f"--interface wsgi --blocking-threads {_threads(row, FAST_THREADS)}"
+    return [*_granian_common(setup, port, row), *flags.split(), "hello:app"]
+
+
+def _granian_default(setup: Setup, port: int, _row: str) -> list[str]:
+    flags = f"--interface wsgi --http 2 --log-level warning --host 127.0.0.1 --port {port}"
+    flags += f" --ssl-certificate {setup.certificate} --ssl-keyfile {setup.key}"
     return [setup.script("granian"), *flags.split(), "hello:app"]
+
+
+def _granian_asgi(setup: Setup, port: int, row: str) -> list[str]:
+    return [*_granian_common(setup, port, row), "--interface", "asgi", "--loop", "uvloop", "hello:asgi"]
+
+
+def _granian_common(setup: Setup, port: int, row: str) -> list[str]:
+    flags = "--no-ws --workers 1 --runtime-threads 1 --backlog 4096 --http1-pipeline-flush"
+    flags += f" --backpressure {MAX_CONNS} --log-level warning --host 127.0.0.1 --port {port}"
+    if row in TLS:
+        flags += f" --http 2 --ssl-certificate {setup.certificate} --ssl-keyfile {setup.key}"
+    else:
+        flags += " --http 1"
+    return [setup.script("granian"), *flags.split()]
 
 
 def _uvicorn(setup: Setup, port: int, _row: str) -> list[str]:
@@ -196,13 +252,64 @@ def _gthread(setup: Setup, port: int, row: str) -> list[str]:
     flags = f"-k gthread --workers 1 --backlog 4096 --keep-alive 3600 --worker-connections {MAX_CONNS}"
     flags += f" --threads {_threads(row, 4)} --no-control-socket --graceful-timeout 1 --log-level warning"
     flags += f" --bind 127.0.0.1:{port}"
+    if row in TLS:
+        flags += f" --http-protocols h2,h1 --certfile {setup.certificate} --keyfile {setup.key}"
     return [setup.script("gunicorn"), *flags.split(), "hello:app"]
+
+
+def _hypercorn(setup: Setup, port: int, _row: str) -> list[str]:
+    conf = setup.work / "hypercorn.toml"
+    conf.write_text(
+        f"""bind = ["127.0.0.1:{port}"]
+certfile = "{setup.certificate}"
+keyfile = "{setup.key}"
+worker_class = "uvloop"
+workers = 1
+backlog = 4096
+loglevel = "warning"
+keep_alive_max_requests = 1000000000
+keep_alive_timeout = 3600
+h2_max_concurrent_streams = 128
+"""
+    )
+    return [setup.script("hypercorn"), "--config", str(conf), "hello:asgi"]
+
+
+def _h2o(setup: Setup, port: int, _row: str) -> list[str]:
+    conf = setup.work / "h2o.conf"
+    user = "user: root\n" if os.geteuid() == 0 else ""
+    conf.write_text(
+        f"""{user}num-threads: 1
+max-connections: {MAX_CONNS}
+http2-idle-timeout: 3600
+listen:
+  host: 127.0.0.1
+  port: {port}
+  ssl:
+    certificate-file: {setup.certificate}
+    key-file: {setup.key}
+hosts:
+  default:
+    paths:
+      /:
+        file.dir: {setup.htdocs}
+"""
+    )
+    return ["h2o", "-m", "worker", "-c", str(conf)]
+
+
+def _nghttpd(setup: Setup, port: int, _row: str) -> list[str]:
+    flags = ["-a", "127.0.0.1", "-n", "1", "-m", "128", "-d", str(setup.htdocs)]
+    return ["nghttpd", *flags, str(port), str(setup.key), str(setup.certificate)]
 
 
 LOADS = frozenset({"keepalive", "pipelined", "browser", "browser-pipelined"})
 FILES = {"static-1k": 1 << 10, "static-64k": 64 << 10, "static-10m": 10 << 20}
 STATIC = frozenset(FILES)
 ALL = LOADS | {"slow", "idle"}
+H2 = frozenset({"h2-32", "h2-1"})
+HANDSHAKES = frozenset({"handshake-full", "handshake-resumed"})
+TLS = H2 | HANDSHAKES | {"h2", "h2-return", "handshake", "idle-h2"}  # rows, and the groups that they are started for
 
 
 def catalogue() -> list[Server]:
@@ -210,14 +317,21 @@ def catalogue() -> list[Server]:
     return [
         Server("echo", "C, floor", LOADS | {"return"}, _echo),
         Server("pyfloor", "C+Python, floor", LOADS, _pyfloor),
-        Server("licorne", "WSGI", ALL | STATIC | {"return", "log"}, _licorne),
+        Server("h2floor", "C+Python, floor", H2, _h2floor),
+        Server("licorne", "WSGI", ALL | STATIC | H2 | HANDSHAKES | {"return", "log", "idle-h2"}, _licorne),
+        Server("licorne-return", "C, return", H2, _licorne_return),
         Server("licorne-log", "WSGI, access log", frozenset({"log"}), _licorne_log),
-        Server("nginx", "C, return", LOADS | STATIC | {"return", "idle"}, _nginx),
+        Server("nginx", "C, return", LOADS | STATIC | H2 | HANDSHAKES | {"return", "idle", "idle-h2"}, _nginx),
+        Server("h2o", "C, file", H2 | {"idle-h2"}, _h2o),
+        Server("nghttpd", "C, file", H2, _nghttpd),
         Server("bjoern", "WSGI", LOADS | {"idle"}, _library("bjoern")),
         Server("fastpysgi", "WSGI", LOADS | {"idle"}, _library("fastpysgi")),
-        Server("granian", "WSGI", ALL, _granian),
+        Server("granian", "WSGI", ALL | H2, _granian),
+        Server("granian-default", "WSGI, its defaults", H2, _granian_default),
+        Server("granian-asgi", "ASGI", H2, _granian_asgi),
         Server("uvicorn", "ASGI", ALL, _uvicorn),
-        Server("gthread", "WSGI", ALL, _gthread),
+        Server("hypercorn", "ASGI", H2, _hypercorn),
+        Server("gthread", "WSGI", ALL | H2, _gthread),
     ]
 
 
@@ -247,15 +361,25 @@ def _compile(setup: Setup, name: str, sources: list[str], extra: list[str]) -> N
 
 def compile_tools(setup: Setup) -> None:
     """The C programs of this folder."""
-    for name, extra in (("echo", []), ("openloop", ["-lm"]), ("exeself", ["-shared", "-fPIC"])):
+    preloaded = ["-shared", "-fPIC", "-ldl"]
+    tools = {"echo": [], "openloop": ["-lm"], "exeself": preloaded, "spin": preloaded, "tlsload": ["-lssl", "-lcrypto"]}
+    for name, extra in tools.items():
         _compile(setup, name, [f"{name}.c"], extra)
 
 
-def compile_pyfloor(setup: Setup, facts: dict[str, str]) -> None:
-    """The floor with Python in it, of the library that licorne embeds."""
+def compile_floors(setup: Setup, facts: dict[str, str], by_name: dict[str, Server]) -> None:
+    """The floors with Python in them, of the library that licorne embeds."""
     library = facts["library"]
-    extra = ["-DPYTHON_FLOOR", "-I", facts["include"], library, f"-Wl,-rpath,{Path(library).parent}"]
-    _compile(setup, "pyfloor", ["echo.c", "pyfloor.h"], extra)
+    python = ["-DPYTHON_FLOOR", "-I", facts["include"], library, f"-Wl,-rpath,{Path(library).parent}"]
+    floors = {"pyfloor": ("echo.c", []), "h2floor": ("h2floor.c", ["-lssl", "-lcrypto", "-lnghttp2"])}
+    for name, (source, libraries) in floors.items():
+        if name not in by_name:
+            continue
+        by_name[name].version = f"({'pyfloor.h' if name == 'pyfloor' else source})"
+        try:
+            _compile(setup, name, [source, "pyfloor.h"], [*python, *libraries])
+        except BenchError as exc:
+            by_name[name].missing = str(exc)
 
 
 def build_licorne(setup: Setup, given: Path | None) -> str:
@@ -322,12 +446,27 @@ def _installed(setup: Setup, pin: str) -> str:
 
 
 def make_files(setup: Setup) -> None:
-    """What the static rows ask for: bytes that are no text."""
+    """What the static rows ask for: bytes that are no text; and the hello of those that reply with a file."""
+    setup.htdocs.mkdir(parents=True, exist_ok=True)
+    (setup.htdocs / "index.html").write_text(TEXT)
     setup.files.mkdir(parents=True, exist_ok=True)
     for name, size in FILES.items():
         path = setup.files / f"{name}.bin"
         if not path.exists() or path.stat().st_size != size:
             path.write_bytes(bytes(range(256)) * (size // 256))
+
+
+def make_certificate(setup: Setup) -> str:
+    """One for all sides, ECDSA on P-256, signed by itself; why there is none, or nothing."""
+    if setup.certificate.exists() and setup.key.exists():
+        return ""
+    if not shutil.which("openssl"):
+        return "openssl is not installed"
+    setup.key.parent.mkdir(parents=True, exist_ok=True)
+    argv = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    result = _quiet([*argv.split(), *names, "-keyout", str(setup.key), "-out", str(setup.certificate)])
+    return f"openssl: {_tail(result)}" if result.returncode else ""
 
 
 def module_missing(setup: Setup, name: str) -> str:
@@ -348,20 +487,21 @@ def prepare(setup: Setup, servers: list[Server], given: Path | None, install: bo
     install_peers(setup, servers, install)
     if "echo" in by_name:
         by_name["echo"].version = f"{setup.echo_mode} (echo.c)"
-    if "pyfloor" in by_name:
-        by_name["pyfloor"].version = "(pyfloor.h)"
-        try:
-            compile_pyfloor(setup, facts)
-        except BenchError as exc:
-            by_name["pyfloor"].missing = str(exc)
-    if "nginx" in by_name:
-        if shutil.which("nginx"):
-            by_name["nginx"].version = _quiet(["nginx", "-v"]).stderr.strip().rpartition("/")[2]
+    compile_floors(setup, facts, by_name)
+    for name in sorted(DEBIAN.keys() & by_name.keys()):
+        if shutil.which(name):
+            told = _quiet([name, VERSION_OPTION.get(name, "--version")])
+            match = re.search(r"\d+(\.\d+)+", told.stdout + told.stderr)
+            by_name[name].version = match[0] if match else "?"
         else:
-            by_name["nginx"].missing = "not installed (Debian: apt-get install nginx-light)"
+            by_name[name].missing = f"not installed (Debian: apt-get install {DEBIAN[name]})"
     make_files(setup)
-    if "licorne-log" in by_name:
-        by_name["licorne-log"].missing = by_name["licorne"].missing if "licorne" in by_name else "licorne is not chosen"
+    no_certificate = make_certificate(setup)
+    for server in servers:
+        if no_certificate and server.rows <= TLS:
+            server.missing = no_certificate
+    for name in sorted({"licorne-log", "licorne-return"} & by_name.keys()):
+        by_name[name].missing = by_name["licorne"].missing if "licorne" in by_name else "licorne is not chosen"
     if "licorne" in by_name and setup.build and not by_name["licorne"].missing:
         rev = _quiet(["git", "-C", str(setup.root), "describe", "--always", "--dirty", "--tags"]).stdout.strip()
         told = _quiet([setup.binary, "-V"])
