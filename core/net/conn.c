@@ -393,6 +393,7 @@ lc_conn_pull(struct lc_conn *c)
 			return 0;
 	}
 	c->flags &= ~LC_C_WANT_WRITE;
+	srv->held = 0;
 	int first = !v->n;
 	uint64_t before = v->bytes;
 	if (c->proto->pull(c->sess, v) == LC_CONN_DEAD)
@@ -420,9 +421,12 @@ static int
 flush_if_old(struct lc_conn *c)
 {
 	struct lc_srv *srv = lc_conn_srv(c);
+	uint64_t since = srv->held ? srv->held : srv->outv.first_tick;
 
-	if (lc_ticks() - srv->outv.first_tick < LC_TICKS_300US)
+	if (lc_ticks() - since < LC_TICKS_300US)
 		return 0;
+	if (srv->held && lc_conn_pull(c) < 0)
+		return -1;
 	return lc_send_flush(c);
 }
 
@@ -513,7 +517,7 @@ round_of(struct lc_conn *c)
 	struct lc_srv *srv = lc_conn_srv(c);
 
 	for (struct lc_stream *s; (s = lc_chain_pop(&c->chain));) {
-		if ((s->ev & LC_SE_REQUEST) && srv->outv.n && flush_if_old(c) < 0) {
+		if ((s->ev & LC_SE_REQUEST) && (srv->outv.n || srv->held) && flush_if_old(c) < 0) {
 			lc_conn_kill(c, LC_RSN_PEER_RESET);
 			return -1;
 		}
@@ -580,6 +584,7 @@ lc_conn_run(struct lc_conn *c)
 	LC_ASSERT(lc_loop_leading(&srv->loop));
 	srv->cur = c;
 	srv->turn_bytes = 0;
+	srv->held = 0;
 	c->flags &= ~LC_C_YIELD;
 	do {
 		while ((r = round_of(c)) > 0)

@@ -54,11 +54,13 @@ struct lc_backlog {
 /* The transports of a connection, see trans.c. */
 struct lc_ctrans {
 	const struct lc_transport *ops; /* the one in charge */
+	struct lc_conn *c;
 	void *t;
 	uint32_t at;        /* number of the next one on the listener */
 	uint32_t raw_n;     /* prologue: bytes that were not enough */
 	uint8_t *raw, *out; /* out: raw bytes from out_off to out_n wait to be sent */
 	size_t out_n, out_off, out_cap;
+	struct lc_timer idle;                     /* until idle() is called */
 	uint8_t opened, established, begun, shut; /* begun: the protocol's turn has come */
 	uint8_t alpn_n;
 	char alpn[63];

@@ -250,9 +250,15 @@ lc_deliver(struct lc_conn *c, struct lc_stream *s)
 			return r < 0;
 		if (!s->chain) /* killed inside a call that waited; release() has seen to the rest */
 			return 1;
-		/* A whole answer, given inside the call: pulled now, the end of the exchange is delivered here, too. */
-		if (!s->ev && !s->shared && s->out_fin && !srv->nested && lc_conn_pull(c) < 0)
-			return 1; /* the stream went with the connection */
+		/* A whole answer, given inside the call: pulled now, the end of the exchange is delivered here, too.
+		 * Where other streams wait for their turn, all of them are pulled at once, after the last or when that
+		 * takes long. */
+		if (!s->ev && !s->shared && s->out_fin && !srv->nested) {
+			if (c->chain.ready)
+				srv->held = srv->held ? srv->held : lc_ticks();
+			else if (lc_conn_pull(c) < 0)
+				return 1; /* the stream went with the connection */
+		}
 	} while (s->ev);
 	s->inready = 0;
 	s->ev = kept;

@@ -65,6 +65,7 @@ struct lc_srv {
 	uint8_t *file_part; /* of a file, for a lasting transport; LC_TR_PIECE bytes, NULL: not needed yet */
 	uint8_t *spare;     /* an empty buffer for raw output, see trans.c */
 	size_t spare_cap;
+	uint64_t held;       /* lc_ticks() of the first answer of `cur` that waits to be pulled with others; 0: none */
 	uint64_t turn_bytes; /* sent to `cur` in this turn, in large pieces */
 	uint32_t nested;     /* inside a call that waits (wait_leading, stepping) */
 	const struct lc_worker *wk;

@@ -24,7 +24,8 @@
 #include "log/log.h"
 #include "net/conn.h"
 
-#define ROUNDS 4u             /* pieces turned and sent for a connection before others have their turn */
+#define ROUNDS 4u /* pieces turned and sent for a connection before others have their turn */
+#define IDLE_MS 1000u
 #define KEEP_CAP (128u << 10) /* the loop keeps a buffer up to this size */
 
 /* ---- what waits to be sent ---- */
@@ -152,6 +153,22 @@ turn(struct lc_conn *c, const struct lc_backlog_piece *p, uint32_t n, size_t ski
 	return r < 0 ? r : (int64_t)done;
 }
 
+static int
+is_idle(const struct lc_conn *c)
+{
+	return c->tr->established && !c->out && !c->chain.all && !c->stash && !lc_conn_srv(c)->in_n;
+}
+
+/* Buffers that are let go of after each request would be wanted again by the next one. */
+static void
+idle_timer(struct lc_timer *t)
+{
+	struct lc_ctrans *tr = (struct lc_ctrans *)((char *)t - offsetof(struct lc_ctrans, idle));
+
+	if (is_idle(tr->c))
+		tr->ops->idle(tr->t);
+}
+
 /* The turn's output; as lc_send_flush(). */
 int
 lc_trans_flush(struct lc_conn *c)
@@ -184,9 +201,8 @@ lc_trans_flush(struct lc_conn *c)
 	if (r < 0 || v->n)
 		lc_outv_release(v);
 idle:
-	if (r >= 0 && tr->established && !c->out && !c->chain.all && !c->stash && !lc_conn_srv(c)->in_n &&
-	    tr->ops->idle)
-		tr->ops->idle(tr->t);
+	if (r >= 0 && tr->ops->idle && is_idle(c))
+		lc_timer_arm(&lc_conn_srv(c)->loop, &tr->idle, IDLE_MS, idle_timer);
 	return r < 0 ? (int)r : 0;
 }
 
@@ -230,6 +246,7 @@ lc_trans_close(struct lc_conn *c)
 
 	if (tr->opened)
 		tr->ops->close(tr->t);
+	lc_timer_cancel(&tr->idle);
 	free(tr->raw);
 	if (tr->out)
 		raw_empty(c);
@@ -266,7 +283,10 @@ int
 lc_trans_begin(struct lc_conn *c)
 {
 	c->tr = calloc(1, sizeof(*c->tr));
-	return c->tr ? next(c) : -1;
+	if (!c->tr)
+		return -1;
+	c->tr->c = c;
+	return next(c);
 }
 
 /* The lasting transport is established: the protocol by the name that was agreed on. */

@@ -53,6 +53,14 @@ tls_error(char *buf, size_t n)
 	return buf;
 }
 
+/* Emptying it costs more than most calls, and it hardly ever has something. */
+static void
+forget_errors(void)
+{
+	if (ERR_peek_error())
+		ERR_clear_error();
+}
+
 /* ---- the BIO ---- */
 
 static int
@@ -251,7 +259,7 @@ conn_input(void *arg, const uint8_t *p, size_t n, uint8_t *out, size_t *produced
 
 	t->in = p;
 	t->in_n = n;
-	ERR_clear_error();
+	forget_errors();
 	if (!t->up) {
 		int a = SSL_do_handshake(t->ssl);
 		if (a == 1) {
@@ -268,6 +276,8 @@ conn_input(void *arg, const uint8_t *p, size_t n, uint8_t *out, size_t *produced
 		if (SSL_read_ex(t->ssl, out + done, room - done, &k)) {
 			done += k;
 			t->noise = 0;
+			if (!t->in_n && !SSL_has_pending(t->ssl))
+				break; /* what there is to be heard is that there is nothing */
 			continue;
 		}
 		int e = SSL_get_error(t->ssl, 0);
@@ -302,7 +312,7 @@ conn_output(void *arg, const struct lc_str *v, uint32_t n)
 	struct tls *t = arg;
 	size_t have = 0;
 
-	ERR_clear_error();
+	forget_errors();
 	for (uint32_t k = 0; k < n; k++) {
 		const char *p = v[k].p;
 		size_t left = v[k].n;
@@ -335,10 +345,10 @@ conn_shutdown(void *arg)
 {
 	struct tls *t = arg;
 
-	ERR_clear_error();
+	forget_errors();
 	if (t->up)
 		(void)SSL_shutdown(t->ssl); /* close_notify; the peer's is not waited for */
-	ERR_clear_error();
+	forget_errors();
 	return t->broken ? -EIO : 0;
 }
 

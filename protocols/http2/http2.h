@@ -96,6 +96,7 @@ struct h2 {
 	uint64_t held;        /* of them not yet given back to the connection's window */
 	uint64_t abuse;       /* see limits.c */
 	uint64_t brought;     /* body bytes that have not paid into it yet */
+	struct h2s *block_of; /* whose header block is in hand, NULL: nobody's */
 	uint64_t block_bytes; /* of the header block in hand, uncompressed */
 	uint64_t requests;
 	uint64_t idle_ms, idle_step; /* without a stream; and when the timer fires, that much more */

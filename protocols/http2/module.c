@@ -248,6 +248,7 @@ on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 
 	s->block_frames = 0;
 	s->block_bytes = 0;
+	s->block_of = NULL;
 	if (f->hd.type != NGHTTP2_HEADERS)
 		return 0;
 	if (f->headers.cat == NGHTTP2_HCAT_REQUEST) {
@@ -258,11 +259,13 @@ on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 			if (h2_charge(s, 1, "too many requests after the limit was reached"))
 				return NGHTTP2_ERR_CALLBACK_FAILURE;
 		}
+		x = stream_of(ng, f->hd.stream_id);
 	} else if (x) { /* trailers: an array of their own, the request's is the worker's */
 		x->in = H2_IN_TRAILERS;
 		x->fields = NULL;
 		x->nfields = x->cap = x->ncookies = 0;
 	}
+	s->block_of = x;
 	return 0;
 }
 
@@ -271,8 +274,10 @@ on_header(nghttp2_session *ng, const nghttp2_frame *f, const uint8_t *name, size
 	  size_t value_n, uint8_t flags, void *user)
 {
 	struct h2 *s = user;
-	struct h2s *x = stream_of(ng, f->hd.stream_id);
+	struct h2s *x = s->block_of;
 
+	(void)ng;
+	(void)f;
 	(void)flags;
 	if (s->closing || h2_header_size(s, name_n + value_n))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -429,6 +434,8 @@ on_stream_close(nghttp2_session *ng, int32_t id, uint32_t error, void *user)
 	if (!x)
 		return 0;
 	x->ng = 0;
+	if (x->s->block_of == x)
+		x->s->block_of = NULL;
 	nghttp2_session_set_stream_user_data(ng, id, NULL);
 	if (x->st && !x->ending) {
 		struct lc_stream *st = x->st;

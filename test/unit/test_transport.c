@@ -622,7 +622,13 @@ test_back_pressure(void **state)
 	int before = idles;
 	say("x");
 	pump();
+	assert_int_equal(idles, before); /* the next request may be on its way */
+	assert_true(lc_timer_armed(&C->tr->idle));
+	C->tr->idle.at = 0; /* a second later */
+	S->loop.next_at = 0;
+	pump();
 	assert_int_equal(idles, before + 1);
+	assert_false(lc_timer_armed(&C->tr->idle));
 	/* a limit to what a transport may say unasked */
 	char *much = calloc(1, LC_TR_RAW_MAX);
 	assert_int_equal(lc_transport_table.raw(C, much, LC_TR_RAW_MAX), 0);

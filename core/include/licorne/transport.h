@@ -76,7 +76,7 @@ struct lc_transport {
 	int (*output)(void *t, const struct lc_str *v, uint32_t n);
 	/* Nothing more will be sent: a farewell, by raw().  Once, when the connection ends in order.  Optional. */
 	int (*shutdown)(void *t);
-	/* No request runs and no byte waits: let go of buffers.  After each turn that ends so.  Optional. */
+	/* No request has run and no byte has waited for a second: let go of buffers.  Optional. */
 	void (*idle)(void *t);
 
 	/* timer() ran out: log(); the connection is closed after it.  Optional. */
