@@ -104,6 +104,7 @@ lc_cli_main(int argc, char **argv)
 
 	if (argc >= 3 && strcmp(argv[1], "--role") == 0)
 		return role_main(argc, argv);
+	lc_arb_remember(argv);
 	if (argc >= 2 && strcmp(argv[1], "run") == 0)
 		return lc_cli_run(argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], "module") == 0)
