@@ -316,6 +316,8 @@ tell_end(struct lc__arb *a, struct lc__proc *p)
 		level = LC_LOG_INFO;
 	else if (p->boot_failed)
 		level = LC_LOG_INFO; /* its text was logged */
+	if (p->kind != &lc__worker_kind)
+		level = LC_LOG_DEBUG; /* who asked for it says more */
 	lc_log(level, "%s (pid %ld) %s after %.1f s%s%s", p->name, (long)p->pid, how, up,
 	       p->was_ready || p->boot_failed || p->kind != &lc__worker_kind ? "" : ", before it could serve", by);
 }
