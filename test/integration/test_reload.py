@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from client import Client
 from conftest import Start
-from harness import APPS, PATIENCE, ROOT, SANITIZED, Gate, Server, alive, config, pool, quote, run, until
+from harness import PATIENCE, ROOT, SANITIZED, Gate, Server, alive, config, pool, run, until
 from pki import Authority, Pair
-from test_tls import resumed, secure, use
+from test_tls import resumed, use
 from traffic import Traffic
 
 RELOADS = 5 if SANITIZED else int(os.environ.get("LICORNE_RELOADS", "20"))

@@ -12,10 +12,10 @@ import random
 import ssl
 import threading
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from client import Client
 from h2client import H2
 from harness import PATIENCE, Server, until
 
@@ -44,8 +44,7 @@ class Traffic:
         with self.lock:
             self.outcomes[what] += 1
 
-    def run(self, kind: object) -> None:
-        assert callable(kind)
+    def run(self, kind: Callable[[], None]) -> None:
         while not self.over.is_set():
             try:
                 kind()
