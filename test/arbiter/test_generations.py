@@ -333,6 +333,74 @@ class ReloadTest(Generations):
         self.stop()
 
 
+class KillTest(Generations):
+    def test_every_state(self) -> None:
+        """kill -9 of a worker in each of its states: the arbiter goes on, and the slot is filled again."""
+        self.start(2, main="graceful_timeout 60s;")
+        fds = self.fds()
+        for word, seen in {"no-hello": "EMPTY -> SPAWNING", "gated": "SPAWNING -> STARTING", "ok": "is ready"}.items():
+            with self.subTest(word):
+                before = len(self.log)
+                self.script(word, 0)
+                os.kill(self.worker(0), signal.SIGKILL)
+                until(lambda: re.search(rf"worker web/0 .*{seen}", self.log[before:]), seen)
+                victim = until(lambda: self.worker(0) in self.children() and self.worker(0), "the process")
+                until(lambda: f"{victim} worker web/0: script" in self.log, "its script")
+                self.script("ok", 0)
+                os.kill(victim, signal.SIGKILL)
+                self.log_has(rf"web/0 \(pid {victim}\) was killed by SIGKILL")
+                until(self.recovered, "a good one")
+        # DRAINING and EXITING: of an old generation, and at the end
+        (self.dir / "0").unlink()
+        self.script("stubborn")
+        self.send(signal.SIGHUP)
+        self.log_has("generation 2 serves")
+        self.log_has(GONE.format(1))
+        self.script("ok")
+        stubborn = self.worker(0), self.worker(1)
+        self.send(signal.SIGHUP)
+        self.log_has("generation 3 serves")
+        self.log_has("told to drain", 4)
+        for pid in stubborn:
+            self.assertIn(pid, self.children())
+            os.kill(pid, signal.SIGKILL)
+        self.log_has(GONE.format(2))
+        self.assertEqual(len(self.children()), 2)
+        self.assertEqual(self.fds(), fds)
+        self.script("stubborn")
+        self.send(signal.SIGHUP)
+        self.log_has("generation 4 serves")
+        pids = self.worker(0), self.worker(1)
+        self.send(signal.SIGINT)
+        self.log_has("told to stop", 2)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self.end()
+
+    def test_storm(self) -> None:
+        """All signals at once and again: it does what it should, and is there afterwards."""
+        self.start(2, pool=f"access_log {self.dir}/access;")
+        fds = self.fds()
+        while self.log.count("SIGUSR1: the log files") < 10 or self.log.count("read anew") < 3:
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH):
+                self.send(number)
+        turn = self.log.count("generation")
+        self.send(signal.SIGHUP)
+        until(
+            lambda: (
+                self.log.count("generation") > turn
+                and self.log.count("the configuration is read anew")
+                == len(re.findall(r"generation \d+ serves after|reload failed", self.log))
+                and self.log.rstrip().endswith("is gone")
+                and len(self.children()) == 2
+            ),
+            "rest",
+        )
+        self.assertNotIn("reload failed", self.log)
+        self.assertEqual(self.fds(), fds)
+        self.stop()
+
+
 class RenewTest(Generations):
     def renewed(self, pool: str, why: str) -> None:
         self.start(2, pool=pool)

@@ -327,6 +327,28 @@ def test_configuration_that_is_refused(start: Start, change: str, why: str) -> N
     assert server.get("/") == "Hello, world!\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_checker_that_dies_or_hangs(start: Start, tmp_path: Path, number: int) -> None:
+    """It is a process like others: what it cannot do has no effect on what serves."""
+    source = tmp_path / "hangs.c"
+    source.write_text("#include <unistd.h>\n__attribute__((constructor)) static void load(void) { pause(); }\n")
+    module = tmp_path / "hangs.so"
+    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", module], check=True)
+    server = start(config(pool(), main="startup_timeout 3s;"))
+    server.allow(".")
+    (worker,) = server.workers()
+    rewrite(server, "load_module wsgi;", f"load_module wsgi; load_module {module};")
+    server.send_signal(signal.SIGHUP)
+    (checker,) = until(lambda: [p for p in server.workers() if p != worker], "the checker")
+    if number == signal.SIGKILL:
+        os.kill(checker, number)
+        server.wait_log(r"reload failed after .*the checker was killed by SIGKILL")
+    else:
+        server.wait_log(r"reload failed after .*the checker did not end within startup_timeout, 3.0 s")
+    assert server.get("/") == "Hello, world!\n"
+    assert server.workers() == [worker]
+
+
 # ---- the command
 
 
