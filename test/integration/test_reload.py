@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import ssl
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 from client import Client
 from conftest import Start
-from harness import PATIENCE, ROOT, SANITIZED, Gate, Server, alive, config, pool, run, until
+from harness import PATIENCE, ROOT, SANITIZED, Gate, Server, alive, children, config, pool, run, until
+from load import Load
 from pki import Authority, Pair
 from test_tls import resumed, use
 from traffic import Traffic
@@ -393,14 +395,6 @@ def test_command_mistakes(tmp_path: Path) -> None:
 def test_kills_under_load(start: Start) -> None:
     """kill -9 again and again: the arbiter lives, the count converges, nobody else's request is lost."""
     kills = 30 if SANITIZED else int(os.environ.get("LICORNE_KILLS", "100"))
-    kill_workers(start, kills)
-
-
-def kill_workers(start: Start, kills: int) -> None:
-    import random
-
-    from load import Load
-
     server = start(config(pool(processes=3, inside="respawn_delay 10ms 200ms;")), ready=3)
     server.allow(r"SIGKILL|degraded")
     rng = random.Random(1)
@@ -420,10 +414,12 @@ def kill_workers(start: Start, kills: int) -> None:
         load.go_on()
     print(f"\n{kills} kills: {dict(load.outcomes)}")
     assert load.outcomes["refused"] == 0
-    # a client has at most one request at a dying process
-    assert load.outcomes["broken"] + load.outcomes["ended"] + load.outcomes["unserved"] <= 6 * kills
+    # one that a killed process held is lost, and no other
+    assert set(load.lost) - {0} <= killed, (load.lost, killed)
+    assert load.lost[0] <= kills, "a connection that was just accepted, as a rule by none"
     assert not load.outcomes["status 500"]
     until(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) == fds, "the arbiter's descriptors as before")
+    assert all(alive(p) for p in children(server.pid)), "no zombie is left"
 
 
 def gone(pid: int) -> bool:
