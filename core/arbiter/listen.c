@@ -368,12 +368,18 @@ lc__listen_apply(struct lc__arb *a, struct lc__gen *g)
 		for (uint32_t k = 0; k < p->nlisteners && (b = lc_conf_next(p->block, LC_C_LISTEN, b)); k++) {
 			const struct lc_conf_listen *conf = lc_conf_get(g->conf, b, &lc_core_listen);
 			struct lc__sock *s = p->listeners[k].sock;
+			int v6only = 0;
+			socklen_t len = sizeof(v6only);
 
 			if (!s->told) {
 				lc_log(LC_LOG_NOTICE, "listening on %s (pool %s)", s->name, p->name);
 				s->told = true;
 			} else if (s->fd >= 0) {
 				(void)listen(s->fd, backlog_of(g, conf));
+				if (getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) == 0 &&
+				    v6only != conf->ipv6only)
+					lc_log(LC_LOG_WARN, "%s:%u: ipv6only of %s: it takes a restart", b->file,
+					       b->line, s->name);
 				if (s->path && own_unix(conf, s->path, what, sizeof(what)) < 0)
 					complain(a, b, what, b->name);
 			}
