@@ -63,15 +63,12 @@ too_many(const struct lc__arb *a, const struct lc__pool *pool)
 	return n > most ? n - most : 0;
 }
 
+/* By how many they are, and what that makes of the pool. */
 static uint32_t
-crash(struct lc__arb *a, struct lc__pool *pool)
+intensity(const struct lc__arb *a, struct lc__pool *pool)
 {
-	uint32_t excess;
+	uint32_t excess = too_many(a, pool);
 
-	pool->crashes[pool->ncrashes++ % LC__CRASHES] = a->now;
-	if (pool->ncrashes == 2 * LC__CRASHES) /* stays full, does not run over */
-		pool->ncrashes = LC__CRASHES;
-	excess = too_many(a, pool);
 	if (excess && !pool->degraded)
 		lc_log(LC_LOG_ERROR,
 		       "pool %s is degraded: too many of its processes ended within %d s; it starts them more slowly",
@@ -80,6 +77,15 @@ crash(struct lc__arb *a, struct lc__pool *pool)
 		lc_log(LC_LOG_NOTICE, "pool %s is no longer degraded", pool->name);
 	pool->degraded = excess > 0;
 	return excess;
+}
+
+static uint32_t
+crash(struct lc__arb *a, struct lc__pool *pool)
+{
+	pool->crashes[pool->ncrashes++ % LC__CRASHES] = a->now;
+	if (pool->ncrashes == 2 * LC__CRASHES) /* stays full, does not run over */
+		pool->ncrashes = LC__CRASHES;
+	return intensity(a, pool);
 }
 
 static bool
@@ -207,6 +213,8 @@ lc__renew_look(struct lc__arb *a, struct lc__proc *p)
 	struct lc__proc *heir;
 	char why[160];
 
+	if (p->pool->degraded)
+		(void)intensity(a, p->pool);
 	if (p->state != LC_PS_READY || p->leaving || a->stopping || p->pool->gen != a->gen || a->reload.gen ||
 	    p->index >= p->pool->target || !has_enough(a, p, why, sizeof(why)))
 		return;

@@ -670,6 +670,17 @@ class UpgradeTest(Generations):
         os.kill(one, signal.SIGINT)
         self.end()
 
+    def test_exit_status_of_process_one(self) -> None:
+        """What a container ends with."""
+        self.script("boot-fails")
+        self.start(1, wait=False, before=("unshare", "-pf", "--kill-child"))
+        self.end(3)
+        self.script("ok")
+        self.start(1, before=("unshare", "-pf", "--kill-child"))
+        (one,) = self.children()
+        os.kill(one, signal.SIGTERM)
+        self.end(0)
+
     def test_environment_of_another(self) -> None:
         """LICORNE_SUCCESSOR that came from elsewhere is no reason to look at descriptor 3."""
         self.script("ok")
