@@ -147,11 +147,11 @@ checker_text(const struct lc__reload *r, size_t *ret_n)
 }
 
 static void
-refused(struct lc__arb *a, const char *text, size_t n)
+refused(struct lc__arb *a, const char *text)
 {
 	char why[sizeof(a->reload.why)];
 
-	lc_log_text(LC_LOG_ERROR, "the new configuration is refused:", text, n);
+	lc_log_text(LC_LOG_ERROR, "the new configuration is refused:", text, strlen(text));
 	snprintf(why, sizeof(why), "%.*s", (int)strcspn(text, "\n"), text);
 	over(a, false, why);
 }
@@ -169,7 +169,7 @@ try(struct lc__arb *a)
 		const char *text = lc_err_count(r->err) ? lc_err_text(r->err) : strerror(-e);
 
 		lc__files_close(&files);
-		refused(a, text, strlen(text));
+		refused(a, text);
 		return;
 	}
 	r->conf = NULL;
@@ -211,11 +211,11 @@ checker_ended(struct lc__arb *a, struct lc__proc *p)
 				 lc__signal_name(sig, name));
 		over(a, false, line);
 	} else if (failed && n) {
-		refused(a, text, n);
+		refused(a, text);
 	} else if (failed || !r->conf) { /* our own parse failed, and the files are right by now: ask again */
 		const char *own = lc_err_text(r->err);
 
-		refused(a, *own ? own : "the checker failed", *own ? strlen(own) : 18);
+		refused(a, *own ? own : "the checker failed");
 	} else {
 		if (n)
 			lc_log_text(LC_LOG_WARN, "the checker said:", text, n);
@@ -271,7 +271,7 @@ begin(struct lc__arb *a)
 		if (r->conf)
 			try(a);
 		else
-			refused(a, lc_err_text(r->err), strlen(lc_err_text(r->err)));
+			refused(a, lc_err_text(r->err));
 		return;
 	}
 	r->text_fd = memfd_create("licorne checker", MFD_CLOEXEC);
