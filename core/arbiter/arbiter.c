@@ -460,7 +460,6 @@ set_up(struct lc__arb *a)
 		lc_log_mirror(a->tty);
 	}
 	lc__error_log_use(a, g);
-	lc__listen_settle(a);
 	if (!a->predecessor && lc__pid_file_write(a) < 0)
 		return LC_EXIT_CONFIG;
 	r = loop_init(a);

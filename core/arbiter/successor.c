@@ -191,6 +191,7 @@ lc__successor_read(struct lc__arb *a)
 		lc_log(LC_LOG_WARN, "the old licorne is gone: this one, pid %ld, goes on alone", (long)a->pid);
 	for (struct lc__sock *s = a->socks; s; s = s->next)
 		s->keep = false;
+	lc__listen_settle(a); /* now that the file of a UNIX socket that nobody wants is ours to remove */
 	lc__successor_end(a);
 	(void)lc__pid_file_write(a);
 }

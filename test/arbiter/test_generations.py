@@ -574,6 +574,44 @@ class UpgradeTest(Generations):
                 self.assertEqual(self.fds(), fds)
         self.stop()
 
+    def test_listeners_that_change(self) -> None:
+        """The configuration may have changed by then."""
+        keep, drop, new, path = free_port(), free_port(), free_port(), self.dir / "sock"
+        self.upgradable(1, listen=f"{keep}; listen {drop}; listen unix:{path}")
+        text = (self.dir / "test.conf").read_text()
+        self.conf(text.replace(f"listen {drop}; listen unix:{path}", f"listen {new}"))
+        self.send(signal.SIGUSR2)
+        new_pid = self.taken_over()
+        self.assertTrue(connects(keep) and connects(new))
+        until(lambda: not connects(drop) and not path.exists(), "the end of what is no longer named")
+        self.end_new(new_pid)
+
+    def test_new_one_killed(self) -> None:
+        """In each of its states; its workers end with it."""
+        self.upgradable()
+        old, fds = self.children(), self.fds()
+        self.replace("#!/bin/sh\nexec sleep 60\n")
+        for count, word in enumerate(("SPAWNING", "STARTING"), 1):
+            if word == "STARTING":
+                shutil.copy(DOUBLE, self.dir / "new")
+                (self.dir / "new").rename(self.binary)
+                self.script("gated")
+            self.send(signal.SIGUSR2)
+            successor = int(self.log_has(r"successor started as pid", count)[-1].split()[-1])
+            if word == "STARTING":
+                self.log_has("script gated", 2)
+            workers = [int(p) for p in Path(f"/proc/{successor}/task/{successor}/children").read_text().split()]
+            os.kill(successor, signal.SIGKILL)
+            self.log_has(r"the upgrade failed: it was killed by SIGKILL; this licorne serves on", count)
+            if word == "STARTING":
+                self.gate()
+            for pid in workers:
+                until(lambda pid=pid: state(pid) in ("", "Z"), "the end of its workers")  # type: ignore[misc]
+            self.assertEqual(self.children(), old)
+            self.assertEqual(self.fds(), fds)
+            self.assertEqual(self.pid_in_file(), self.pid)
+        self.stop()
+
     def test_application_fails(self) -> None:
         self.upgradable()
         old = self.children()
