@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import socket
 import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +22,13 @@ from h2client import H2
 from harness import PATIENCE, Server, until
 
 NO_LIMIT = 2**31 - 1
+
+
+def see_off(sock: socket.socket) -> None:
+    """Read until the server ends the connection."""
+    with sock:
+        while sock.recv(65536):
+            pass
 
 
 class Traffic:
@@ -38,21 +47,24 @@ class Traffic:
         self.over = threading.Event()
         self.lock = threading.Lock()
         kinds = [self.kept_alive] * keep + [self.http2] * h2 + [self.upload] * uploads
+        self.late: list[threading.Thread] = []
         self.threads = [threading.Thread(target=self.run, args=(kind,)) for kind in kinds]
 
     def count(self, what: str) -> None:
         with self.lock:
             self.outcomes[what] += 1
 
+    def run_once(self, kind: Callable[[], None]) -> None:
+        try:
+            kind()
+        except Exception as error:
+            with self.lock:
+                self.failures.append(f"{kind}: {error!r}")
+            self.over.wait(0.05)
+
     def run(self, kind: Callable[[], None]) -> None:
         while not self.over.is_set():
-            try:
-                kind()
-            except Exception as error:
-                with self.lock:
-                    self.failures.append(f"{kind.__name__}: {error!r}")
-                if self.over.wait(0.05):
-                    return
+            self.run_once(kind)
 
     # ---- kinds: each returns when its connection has ended as it should
 
@@ -123,6 +135,11 @@ class Traffic:
             if c.goaway:
                 self.count("goaways")
                 assert all(error == 0 for _, error in c.goaway), c.goaway
+                # its end is the server's: closing with something unread would be a reset of our own
+                late = threading.Thread(target=self.run_once, args=(partial(see_off, c.sock),))
+                c.sock = socket.socket()  # not to be closed with the rest
+                self.late.append(late)
+                late.start()
 
     # ---- for tests
 
@@ -142,4 +159,6 @@ class Traffic:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.over.set()
         for thread in self.threads:
+            thread.join()
+        for thread in self.late:
             thread.join()
