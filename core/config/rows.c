@@ -199,11 +199,12 @@ static const struct lc_directive pool_rows[] = {
 	    "At that number it stops accepting until one is closed; other processes of the pool go on. The limit of "
 	    "open files\n"
 	    "has to allow for it; where it does not, fewer are served and a warning says how many."),
-    LC_MSEC(struct lc_conf_pool, secret_rotation, "secret_rotation", LC_C_MAIN | LC_C_POOL, "1h", &rotation_range,
-	    "How long a secret of the pool is in use.",
-	    "From a random secret that the processes of a pool share, modules make keys, such as that of TLS session "
-	    "tickets.\n"
-	    "After this time the arbiter makes another one; what was made with the old one is accepted for as long again."),
+    LC_MSEC(
+	struct lc_conf_pool, secret_rotation, "secret_rotation", LC_C_MAIN | LC_C_POOL, "1h", &rotation_range,
+	"How long a secret of the pool is in use.",
+	"From a random secret that the processes of a pool share, modules make keys, such as that of TLS session "
+	"tickets.\n"
+	"After this time the arbiter makes another one; what was made with the old one is accepted for as long again."),
     LC_LIST(struct lc_conf_pool, protocols, "protocols", LC_C_MAIN | LC_C_POOL, NULL, "MODULE ...",
 	    "Which protocols the pool speaks, the preferred one first.",
 	    "Names of loaded protocol modules, in the order in which they are offered to clients. Not set: all that "
