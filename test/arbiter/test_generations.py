@@ -534,8 +534,8 @@ class UpgradeTest(Generations):
             self.send(signal.SIGUSR2)
             self.log_has(r"SIGUSR2: .*/arbiter is started to take over")
             new = self.taken_over()
-            self.log_has(rf"the new licorne \(pid {new}\) serves: this one finishes what runs and ends")
-            self.log_has(rf"the old licorne hands over to this one, pid {new}")
+            self.log_has_late(rf"the new licorne \(pid {new}\) serves: this one finishes what runs and ends")
+            self.log_has_late(rf"the old licorne hands over to this one, pid {new}")
             self.assertLess(self.at(r"is ready", 4), self.at(r"READY -> DRAINING"))
             self.assertEqual(path.stat().st_ino, inode)
             self.assertTrue(connects(path) and connects(port))
@@ -651,7 +651,7 @@ class UpgradeTest(Generations):
         self.script("ok")
         self.gate()
         new = self.taken_over()
-        self.log_has(r"generation 2 serves")
+        self.log_has_late(r"generation 2 serves")
         self.end_new(new)
 
     def test_term_meanwhile(self) -> None:
