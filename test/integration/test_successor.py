@@ -111,7 +111,7 @@ def test_sessions_secrets_and_requests(start: Start, ca: Authority, gate: Gate, 
         until(mark.exists, "the call")
         chain.upgrade(wait=False)
         assert pid_file.with_suffix(".pid.oldbin").read_text() == f"{server.pid}\n"
-        assert server.get("/pid").split()[0] in {str(p) for p in chain.workers()}
+        until(lambda: int(server.get("/pid").split()[0]) in chain.workers(), "an answer of the new one")
         assert alive(old)
         assert alive(server.pid)
         gate.open()
