@@ -1,35 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * core/arbiter/arbiter.c - the arbiter's life: check, bind, spawn, supervise, stop.
+ * core/arbiter/arbiter.c - the arbiter's life: check, bind, spawn, supervise, stop; signals, the loop, the pid file.
  *
- * It parses the configuration without loading a module (what belongs to modules is opaque to it), after a short-lived
- * child has checked all of it with the modules loaded.  It runs no application code, holds no client data and never
- * blocks once it serves.
+ * It runs no application code, loads no module, holds no client data and never blocks once it serves.  As process 1 of
+ * a container it is the same, and reaps whatever the kernel gives it.
  */
 #include "arbiter/arbiter.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "arbiter/priv.h"
 #include "log/log.h"
 
-#define SIGNALFD_ID UINT32_MAX
-#define LATE_MS 500 /* half a heartbeat: woken up this much too late, the arbiter pushes all deadlines */
+#define LATE_MS 500        /* half a heartbeat: woken up this much too late, the arbiter pushes all deadlines */
+#define LATE_GRACE_MS 1000 /* and a heartbeat further */
 
 int64_t
 lc__now_ms(void)
@@ -40,209 +35,24 @@ lc__now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* ---- configuration ---- */
-
-static int
-load(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc_err *err)
+void
+lc__complain(struct lc__arb *a, const char *fmt, ...)
 {
-	struct lc_conf_opts co = {.prefix = o->prefix, .globals = o->globals, .opaque = 1, .use_env = 1};
+	char text[sizeof(a->why)];
+	va_list ap;
 
-	return o->path ? lc_conf_load(ret, o->path, &co, err)
-		       : lc_conf_parse(ret, o->text, o->text_n, o->text_name, &co, err);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	lc_log(a->gen ? LC_LOG_ERROR : LC_LOG_CRIT, "%s", text);
+	if (!a->why[0])
+		memcpy(a->why, text, sizeof(a->why));
 }
 
-/*
- * The checker: a child that loads modules and checks everything.  It gets the expanded text, and gives up root first.
- * Only when our own parse has failed it reads the files itself, with our rights, so that all mistakes come out at once.
- */
-static int
-run_checker(const struct lc_arb_opts *o, const struct lc_conf *conf, const struct lc__creds *creds, int dump, int list)
-{
-	const char *args[12];
-	unsigned n = 0;
-	struct lc__child ch = {.title = "licorne: checker", .role = "checker", .args = args, .fd3 = -1, .out = list};
-	char *text = NULL;
-	size_t text_n = 0;
-	siginfo_t si = {0};
-	pid_t pid;
-	int r;
-
-	if (conf || !o->path) {
-		if (conf) {
-			text = lc_conf_text(conf, NULL, &text_n);
-			args[n++] = "--prefix";
-			args[n++] = lc_conf_prefix(conf);
-		} else if (o->prefix) {
-			args[n++] = "--prefix";
-			args[n++] = o->prefix;
-		}
-		args[n++] = "--name";
-		args[n++] = o->path ? o->path : o->text_name;
-		ch.fd3 = conf && !text
-			     ? -ENOMEM
-			     : lcimsg_memfd("licorne configuration", conf ? text : o->text, conf ? text_n : o->text_n);
-		free(text);
-		if (ch.fd3 < 0) {
-			lc_log(LC_LOG_CRIT, "cannot check the configuration: %s", strerror(-ch.fd3));
-			return LC_EXIT_CONFIG;
-		}
-		ch.creds = creds;
-	} else {
-		args[n++] = "--file";
-		args[n++] = o->path;
-		if (o->prefix) {
-			args[n++] = "--prefix";
-			args[n++] = o->prefix;
-		}
-		if (o->globals) {
-			args[n++] = "--globals";
-			args[n++] = o->globals;
-		}
-	}
-	if (dump)
-		args[n++] = "--dump";
-	if (list >= 0)
-		args[n++] = "--files";
-	args[n] = NULL;
-	pid = lc__child_spawn(&ch);
-	if (ch.fd3 >= 0)
-		close(ch.fd3);
-	if (pid < 0) {
-		lc_log(LC_LOG_CRIT, "cannot start a child to check the configuration: %s", strerror((int)-pid));
-		return LC_EXIT_CONFIG;
-	}
-	do {
-		r = waitid(P_PID, (id_t)pid, &si, WEXITED);
-	} while (r < 0 && errno == EINTR);
-	if (si.si_code == CLD_EXITED)
-		return si.si_status == 0 ? 0 : LC_EXIT_CONFIG;
-	{
-		char name[16];
-
-		lc_log(LC_LOG_CRIT, "the child that checks the configuration was killed by %s: a module is broken",
-		       lc__signal_name(si.si_status, name));
-	}
-	return LC_EXIT_CONFIG;
-}
-
-static void
-print_errors(const struct lc_err *err)
-{
-	const char *t = lc_err_text(err);
-
-	if (fwrite(t, 1, strlen(t), stderr) == 0)
-		fflush(stderr);
-}
-
-/* Load and check: 0 and the configuration, or an exit status after all was said. */
-static int
-load_checked(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc__creds *creds, struct lc__files *files,
-	     int dump)
-{
-	struct lc_err *err = lc_err_new();
-	struct lc_conf *conf = NULL;
-	int status = LC_EXIT_CONFIG, list = -1, r;
-
-	if (!err)
-		return LC_EXIT_CONFIG;
-	if (load(o, &conf, err) < 0) {
-		if (o->no_check || run_checker(o, NULL, NULL, 0, -1) == 0 || lc_err_count(err) == 0)
-			print_errors(err); /* the checker has said more otherwise */
-		goto out;
-	}
-	{
-		const struct lc_conf_main *m = lc_conf_get(conf, lc_conf_main_block(conf), &lc_core_main);
-
-		if (lc__creds_resolve(creds, m->user, m->group) < 0)
-			goto out;
-	}
-	if (o->no_check) {
-		status = 0;
-		goto out;
-	}
-	if (!dump && (list = memfd_create("licorne list of files", MFD_CLOEXEC)) < 0) {
-		lc_log(LC_LOG_CRIT, "cannot check the configuration: %m");
-		goto out;
-	}
-	status = run_checker(o, conf, creds, dump, list);
-	if (status || list < 0)
-		goto out;
-	r = lc__files_read(files, list, err);
-	if (lc_err_count(err))
-		print_errors(err);
-	else if (r < 0)
-		lc_log(LC_LOG_CRIT, "cannot read the files that the configuration names: %s", strerror(-r));
-	status = r < 0 || lc_err_count(err) ? LC_EXIT_CONFIG : 0;
-out:
-	if (list >= 0)
-		close(list);
-	lc_err_free(err);
-	if (status == 0)
-		*ret = conf;
-	else
-		lc_conf_free(conf);
-	return status;
-}
+/* ---- the pid file ---- */
 
 int
-lc_arb_check(const struct lc_arb_opts *o, int what)
-{
-	struct lc_conf *conf = NULL;
-	struct lc__creds creds = {0};
-	struct lc__files files = {0};
-	int status;
-
-	lc_log_plain(1);
-	status = load_checked(o, &conf, &creds, &files, what == LC_CHECK_DUMP);
-	if (status == 0 && what == LC_CHECK_SAY)
-		printf("licorne: the configuration %s is right\n", o->path ? o->path : o->text_name);
-	lc__files_close(&files);
-	lc_conf_free(conf);
-	free(creds.groups);
-	return status;
-}
-
-static int
-pools_init(struct lc__arb *a)
-{
-	const struct lc_block *top = lc_conf_main_block(a->conf), *b = NULL;
-
-	while ((b = lc_conf_next(top, LC_C_POOL, b)))
-		a->npools++;
-	if (a->npools == 0) {
-		lc_log(LC_LOG_CRIT, "the configuration has no pool: there is nothing to serve");
-		return -EINVAL;
-	}
-	a->pools = calloc(a->npools, sizeof(*a->pools));
-	if (!a->pools)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < a->npools; i++)
-		a->pools[i].config_fd = -1;
-	for (uint32_t i = 0; (b = lc_conf_next(top, LC_C_POOL, b)); i++) {
-		struct lc__pool *p = &a->pools[i];
-		char *text;
-
-		p->block = b;
-		p->conf = lc_conf_get(a->conf, b, &lc_core_pool);
-		p->name = b->name;
-		p->target = lc_conf_processes(p->conf);
-		if (lc__secret_init(p, lc__now_ms()) < 0)
-			return -EIO;
-		text = lc_conf_text(a->conf, b, &p->config_n);
-		p->config_fd = text ? lcimsg_memfd("licorne configuration", text, p->config_n) : -ENOMEM;
-		free(text);
-		if (p->config_fd < 0) {
-			lc_log(LC_LOG_CRIT, "cannot pass the configuration on: %s", strerror(-p->config_fd));
-			return p->config_fd;
-		}
-		if (lc__logs_open(p) < 0)
-			return -EIO;
-	}
-	return 0;
-}
-
-static int
-pid_file_write(struct lc__arb *a)
+lc__pid_file_write(struct lc__arb *a)
 {
 	char text[32];
 	int fd, n, r = 0;
@@ -263,21 +73,42 @@ pid_file_write(struct lc__arb *a)
 	return r;
 }
 
+static bool
+pid_file_is_ours(const struct lc__arb *a)
+{
+	long pid = 0;
+	FILE *f = a->pid_file ? fopen(a->pid_file, "re") : NULL;
+	bool ours = f && fscanf(f, "%ld", &pid) == 1 && pid == (long)getpid();
+
+	if (f)
+		fclose(f);
+	return ours;
+}
+
 static void
 pid_file_remove(struct lc__arb *a)
 {
-	FILE *f;
-	long pid = 0;
-
-	if (!a->pid_file)
-		return;
-	f = fopen(a->pid_file, "re"); /* only if it is still ours */
-	if (f && fscanf(f, "%ld", &pid) == 1 && pid == (long)getpid())
+	if (pid_file_is_ours(a))
 		unlink(a->pid_file);
-	if (f)
-		fclose(f);
 	free(a->pid_file);
 	a->pid_file = NULL;
+}
+
+/* Until we end, it is how to find us. */
+void
+lc__pid_file_move(struct lc__arb *a)
+{
+	char *to;
+
+	if (!pid_file_is_ours(a) || asprintf(&to, "%s.oldbin", a->pid_file) < 0)
+		return;
+	if (rename(a->pid_file, to) < 0) {
+		lc_log(LC_LOG_ERROR, "cannot move the pid_file to %s: %m", to);
+		free(to);
+		return;
+	}
+	free(a->pid_file);
+	a->pid_file = to;
 }
 
 /* ---- events of the whole ---- */
@@ -285,17 +116,19 @@ pid_file_remove(struct lc__arb *a)
 void
 lc__arb_ready(struct lc__arb *a, struct lc__proc *p)
 {
+	struct lc__gen *g = a->gen;
 	const char **names;
 	uint32_t n = 0;
 
 	p->pool->ready = true;
-	for (uint32_t i = 0; i < a->npools; i++) {
-		if (!a->pools[i].ready)
-			return;
-		n += a->pools[i].nlisteners;
-	}
+	lc__successor_ready(a);
 	if (a->told_ready)
 		return;
+	for (uint32_t i = 0; i < g->npools; i++) {
+		if (!g->pools[i].ready)
+			return;
+		n += g->pools[i].nlisteners;
+	}
 	a->told_ready = true;
 	lc_log(LC_LOG_NOTICE, "licorne " LC_VERSION " serves");
 	lc_log_mirror(-1); /* from here on the error log is the place to look */
@@ -308,18 +141,19 @@ lc__arb_ready(struct lc__arb *a, struct lc__proc *p)
 		return;
 	}
 	n = 0;
-	for (uint32_t i = 0; i < a->npools; i++)
-		for (uint32_t k = 0; k < a->pools[i].nlisteners; k++)
-			names[n++] = a->pools[i].listeners[k].name;
+	for (uint32_t i = 0; i < g->npools; i++)
+		for (uint32_t k = 0; k < g->pools[i].nlisteners; k++)
+			names[n++] = g->pools[i].listeners[k].sock->name;
 	a->opts->on_ready(a->opts->arg, names, n);
 	free(names);
 }
 
-/* Until every pool has served once, a pool of which nothing has is a start that failed as a whole. */
+/* Until every pool has served once, a pool of which nothing has is a start that failed as a whole; for a successor, who
+ * can leave everything as it was, so is one of which a single worker cannot start. */
 bool
 lc__arb_first_start(const struct lc__arb *a, const struct lc__pool *pool)
 {
-	return !a->told_ready && !pool->ready;
+	return a->predecessor ? !a->said_ready : !a->told_ready && !pool->ready;
 }
 
 int
@@ -329,17 +163,22 @@ lc__arb_boot_failed(struct lc__arb *a, const struct lc__pool *pool)
 		return 0;
 	lc_log(LC_LOG_CRIT, "no worker of pool %s could start: licorne ends", pool->name);
 	a->exit_status = LC_EXIT_BOOT;
-	lc__arb_stop(a, true);
+	lc__arb_stop(a, a->predecessor == NULL); /* other pools may have taken its clients already */
 	return 1;
 }
 
 void
 lc__arb_stop(struct lc__arb *a, bool quick)
 {
-	if (a->stopping == LC__RUN)
+	if (a->stopping == LC__RUN) {
+		lc__reload_cancel(a, "licorne ends");
 		lc__listen_close(a); /* who is not in a worker's hands is refused at once, not left waiting */
+	}
+	lc__upgrade_cancel(a, quick);
 	a->stopping = quick ? LC__QUICK : LC__GRACEFUL;
 	for (uint32_t i = 0; i < a->nprocs; i++) {
+		if (a->procs[i]->kind == &lc__successor_kind)
+			continue;
 		if (quick)
 			lc__proc_quit(a, a->procs[i]);
 		else
@@ -347,11 +186,21 @@ lc__arb_stop(struct lc__arb *a, bool quick)
 	}
 }
 
+/* Those whose slots there shall not be any more, each with who is leaving it. */
+static void
+shrink(struct lc__arb *a, struct lc__pool *pool, uint32_t target)
+{
+	pool->target = target;
+	for (uint32_t i = 0; i < a->nprocs; i++)
+		if (a->procs[i]->pool == pool && a->procs[i]->index >= target)
+			lc__proc_drain(a, a->procs[i]);
+}
+
 static void
 resize(struct lc__arb *a, int by)
 {
-	for (uint32_t i = 0; i < a->npools; i++) {
-		struct lc__pool *pool = &a->pools[i];
+	for (uint32_t i = 0; i < a->gen->npools; i++) {
+		struct lc__pool *pool = &a->gen->pools[i];
 		struct lc__proc *p;
 
 		if ((by < 0 && pool->target <= 1) || (by > 0 && pool->target >= LC__PROCESSES)) {
@@ -363,18 +212,35 @@ resize(struct lc__arb *a, int by)
 			if (!p)
 				continue;
 			pool->target++;
-			if (p->state == LC_PS_EMPTY) { /* else it is still leaving, and comes back after */
-				p->failures = 0;
+			if (p->state == LC_PS_EMPTY) /* else it is still leaving, and comes back after */
 				lc__proc_spawn(a, p);
-			}
 		} else {
-			pool->target--;
-			p = lc__proc_slot(a, pool, pool->target);
-			if (p)
-				lc__proc_drain(a, p);
+			shrink(a, pool, pool->target - 1);
 		}
 		lc_log(LC_LOG_NOTICE, "pool %s has %u processes now", pool->name, pool->target);
 	}
+}
+
+/* In the foreground of a terminal SIGWINCH says that its window has another size, and nothing else. */
+static bool
+in_foreground(void)
+{
+	int fd = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	bool r = fd >= 0 && tcgetpgrp(fd) == getpgrp();
+
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+static void
+winch(struct lc__arb *a)
+{
+	if (in_foreground())
+		return;
+	lc_log(LC_LOG_NOTICE, "SIGWINCH: all workers finish and end; SIGHUP starts new ones");
+	for (uint32_t i = 0; i < a->gen->npools; i++)
+		shrink(a, &a->gen->pools[i], 0);
 }
 
 static bool
@@ -410,8 +276,19 @@ on_signals(struct lc__arb *a)
 		case SIGUSR1:
 			lc__logs_reopen(a);
 			break;
-		default: /* HUP, USR2, WINCH */
-			lc_log(LC_LOG_WARN, "%s is not supported yet: nothing was done", lc__signal_name(sig, name));
+		case SIGHUP:
+			if (!a->stopping)
+				(void)lc__reload_ask(a);
+			break;
+		case SIGUSR2:
+			lc__upgrade_ask(a);
+			break;
+		case SIGWINCH:
+			if (!a->stopping)
+				winch(a);
+			break;
+		default:
+			break;
 		}
 	}
 	return child;
@@ -426,8 +303,8 @@ any_live(const struct lc__arb *a)
 	return false;
 }
 
-static int
-timeout_ms(const struct lc__arb *a)
+static int64_t
+next_deadline(const struct lc__arb *a)
 {
 	int64_t next = a->stopping ? INT64_MAX : lc__secret_deadline(a);
 
@@ -437,37 +314,46 @@ timeout_ms(const struct lc__arb *a)
 		if (d < next)
 			next = d;
 	}
-	if (next == INT64_MAX)
-		return -1;
-	next -= lc__now_ms();
-	return next < 0 ? 0 : next > 60000 ? 60000 : (int)next;
+	return next;
+}
+
+/*
+ * When this turn should have begun at the latest, as of the end of the last one.  Counted from there and not from when
+ * epoll_wait() was entered: we may be stopped anywhere.
+ */
+static void
+look_at_the_clock(struct lc__arb *a, int64_t due)
+{
+	int64_t late;
+
+	a->now = lc__now_ms();
+	late = due == INT64_MAX ? 0 : a->now - due;
+	if (late <= LATE_MS)
+		return;
+	lc_log(LC_LOG_WARN, "the arbiter was held up for %.1f s: all deadlines are moved", (double)late / 1000.0);
+	/* If the whole machine stood still, workers need a moment to say that they are there. */
+	lc__proc_deadlines_push(a, late + LATE_GRACE_MS);
 }
 
 static void
 serve(struct lc__arb *a)
 {
-	int64_t slept_at;
-
 	while (!a->stopping || any_live(a)) {
 		struct epoll_event ev[64];
 		bool child = false;
-		int wait = timeout_ms(a), n;
-		int64_t late;
+		int64_t due = next_deadline(a), wait = due - lc__now_ms();
+		int n;
 
-		slept_at = lc__now_ms();
-		n = epoll_wait(a->epfd, ev, 64, wait);
-		a->now = lc__now_ms();
-		late = wait < 0 ? 0 : a->now - slept_at - wait;
-		if (late > LATE_MS) {
-			lc_log(LC_LOG_WARN, "the arbiter was held up for %.1f s: all deadlines are moved",
-			       (double)late / 1000.0);
-			lc__proc_deadlines_push(a, late);
-		}
+		wait = due == INT64_MAX ? -1 : wait < 0 ? 0 : wait > 60000 ? 60000 : wait;
+		n = epoll_wait(a->epfd, ev, 64, (int)wait);
+		look_at_the_clock(a, due);
 		for (int i = 0; i < n; i++)
-			if (ev[i].data.u32 == SIGNALFD_ID)
+			if (ev[i].data.u32 == LC__SIGNALFD)
 				child = on_signals(a);
 		for (int i = 0; i < n; i++)
-			if (ev[i].data.u32 < a->nprocs) /* a few reads: nobody keeps the others waiting */
+			if (ev[i].data.u32 == LC__PREDECESSOR)
+				lc__successor_read(a);
+			else if (ev[i].data.u32 < a->nprocs) /* a few reads: nobody keeps the others waiting */
 				lc__peer_read(a, a->procs[ev[i].data.u32], 4);
 		if (child)
 			lc__proc_reap(a);
@@ -475,6 +361,9 @@ serve(struct lc__arb *a)
 			lc__proc_judge(a, a->procs[i]);
 		if (!a->stopping)
 			lc__secret_rotate(a);
+		lc__reload_turn(a);
+		lc__upgrade_turn(a);
+		lc__gen_sweep(a);
 		for (uint32_t i = 0; i < a->nprocs; i++)
 			lc__peer_write(a, a->procs[i]);
 	}
@@ -485,7 +374,7 @@ loop_init(struct lc__arb *a)
 {
 	static const int sigs[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,  SIGUSR1,
 				   SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH, SIGCHLD};
-	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = SIGNALFD_ID};
+	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = LC__SIGNALFD};
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -499,6 +388,9 @@ loop_init(struct lc__arb *a)
 	a->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	a->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (a->sigfd < 0 || a->epfd < 0 || epoll_ctl(a->epfd, EPOLL_CTL_ADD, a->sigfd, &ev) < 0)
+		return -errno;
+	ev.data.u32 = LC__PREDECESSOR;
+	if (a->predecessor && epoll_ctl(a->epfd, EPOLL_CTL_ADD, lcimsg_fd(a->predecessor), &ev) < 0)
 		return -errno;
 	return 0;
 }
@@ -518,45 +410,17 @@ tidy_fds(void)
 	(void)syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);
 }
 
-/* Each worker costs a channel and a handle. */
-static void
-raise_fd_limit(const struct lc__arb *a)
-{
-	rlim_t need = 64 + a->files.n;
-	struct rlimit rl;
-
-	for (uint32_t i = 0; i < a->npools; i++)
-		need += 2 * (rlim_t)a->pools[i].target + a->pools[i].nlisteners + a->pools[i].naccess + 2;
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur >= need)
-		return;
-	if (rl.rlim_max < need)
-		lc_log(LC_LOG_WARN, "%llu files may be open at once, so many workers may need %llu",
-		       (unsigned long long)rl.rlim_max, (unsigned long long)need);
-	rl.rlim_cur = rl.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &rl);
-}
-
 static void
 arb_free(struct lc__arb *a)
 {
 	lc__listen_close(a);
 	pid_file_remove(a);
+	lc__successor_end(a);
 	for (uint32_t i = 0; i < a->nprocs; i++)
 		free(a->procs[i]);
 	free(a->procs);
-	for (uint32_t i = 0; i < a->npools; i++) {
-		struct lc__pool *p = &a->pools[i];
-
-		if (p->config_fd >= 0)
-			close(p->config_fd);
-		for (uint32_t k = 0; k < p->naccess; k++)
-			close(p->access_fd[k]);
-		free(p->listeners);
-	}
-	free(a->pools);
-	lc__files_close(&a->files);
-	free(a->creds.groups);
-	lc_conf_free(a->conf);
+	lc__gens_free(a);
+	lc__listen_settle(a);
 	lc_log_mirror(-1);
 	if (a->epfd >= 0)
 		close(a->epfd);
@@ -566,51 +430,67 @@ arb_free(struct lc__arb *a)
 		close(a->tty);
 }
 
+/* The first generation, as far as it goes without processes: an exit status. */
+static int
+set_up(struct lc__arb *a)
+{
+	struct lc_conf *conf = NULL;
+	struct lc__creds creds = {0};
+	struct lc__files files = {0};
+	struct lc__gen *g;
+	int r;
+
+	if (lc__successor_begin(a) < 0)
+		return LC_EXIT_CONFIG;
+	r = lc__check_load(a->opts, &conf, &creds, &files, false);
+	if (r != 0) {
+		free(creds.groups);
+		lc__files_close(&files);
+		return r;
+	}
+	g = lc__gen_new(a, conf, &creds, &files);
+	if (!g)
+		return LC_EXIT_CONFIG;
+	a->gen = g;
+	a->main = g->main;
+	/* Until something serves, what goes wrong is said where we were started, too.  A successor has its log there.
+	 */
+	if (g->error_fd >= 0 && !a->predecessor) {
+		a->tty = fcntl(2, F_DUPFD_CLOEXEC, 4);
+		lc_log_mirror(a->tty);
+	}
+	lc__error_log_use(a, g);
+	if (!a->predecessor && lc__pid_file_write(a) < 0)
+		return LC_EXIT_CONFIG;
+	r = loop_init(a);
+	if (r < 0) {
+		lc_log(LC_LOG_CRIT, "cannot start: %s", strerror(-r));
+		return LC_EXIT_CONFIG;
+	}
+	if (geteuid() == 0 && !g->creds.drop)
+		lc_log(LC_LOG_NOTICE, "workers run as root, since the configuration sets no user");
+	return LC_EXIT_OK;
+}
+
 int
 lc_arb_main(const struct lc_arb_opts *opts)
 {
-	struct lc__arb a = {.opts = opts, .epfd = -1, .sigfd = -1, .tty = -1, .exit_status = LC_EXIT_CONFIG};
-	int r;
+	struct lc__arb a = {.opts = opts, .epfd = -1, .sigfd = -1, .tty = -1, .reload = {.list_fd = -1, .text_fd = -1}};
 
 	lc_log_role("arbiter");
 	lc_log_plain(1);
 	tidy_fds();
-	a.exit_status = load_checked(opts, &a.conf, &a.creds, &a.files, 0);
-	if (a.exit_status != 0)
-		goto out;
-	a.exit_status = LC_EXIT_CONFIG;
 	a.pid = getpid();
-	a.main = lc_conf_get(a.conf, lc_conf_main_block(a.conf), &lc_core_main);
-	a.prefix = lc_conf_prefix(a.conf);
-	a.rnd = ((uint64_t)a.pid << 32 ^ (uint64_t)lc__now_ms()) | 1;
-	if (pools_init(&a) < 0 || lc__listen_open(&a) < 0 || lc__error_log_open(&a) < 0 || pid_file_write(&a) < 0)
-		goto out;
-	raise_fd_limit(&a);
-	r = loop_init(&a);
-	if (r < 0) {
-		lc_log(LC_LOG_CRIT, "cannot start: %s", strerror(-r));
-		goto out;
+	a.now = lc__now_ms();
+	a.rnd = ((uint64_t)a.pid << 32 ^ (uint64_t)a.now) | 1;
+	a.exit_status = set_up(&a);
+	if (a.exit_status == LC_EXIT_OK) {
+		lc__listen_apply(&a, a.gen);
+		lc__gen_spawn(&a, a.gen);
+		serve(&a);
+		if (a.exit_status == LC_EXIT_OK)
+			lc_log(LC_LOG_NOTICE, "licorne ends");
 	}
-	if (geteuid() == 0 && !a.creds.drop)
-		lc_log(LC_LOG_NOTICE, "workers run as root, since the configuration sets no user");
-	a.exit_status = LC_EXIT_OK;
-	for (uint32_t i = 0; i < a.npools; i++) {
-		struct lc__pool *p = &a.pools[i];
-
-		for (uint32_t k = 0; k < p->nlisteners; k++)
-			lc_log(LC_LOG_NOTICE, "listening on %s (pool %s)", p->listeners[k].name, p->name);
-		for (uint32_t k = 0; k < p->target && !a.stopping; k++) {
-			struct lc__proc *slot = lc__proc_slot(&a, p, k);
-
-			a.now = lc__now_ms();
-			if (slot)
-				lc__proc_spawn(&a, slot);
-		}
-	}
-	serve(&a);
-	if (a.exit_status == LC_EXIT_OK)
-		lc_log(LC_LOG_NOTICE, "licorne ends");
-out:
 	arb_free(&a);
 	return a.exit_status;
 }

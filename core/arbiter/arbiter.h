@@ -25,6 +25,8 @@ struct lc_arb_opts {
 	void *arg;
 };
 
+/* How this program was started, for SIGUSR2.  Before the arguments are parsed; the strings are borrowed. */
+void lc_arb_remember(char *const *argv);
 /* Serves until a signal ends it; exit status. */
 int lc_arb_main(const struct lc_arb_opts *);
 /* -t and -T: exit status. */

@@ -118,7 +118,7 @@ become(const struct lc__child *ch, pid_t parent)
 	}
 	if (ch->creds && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		die("PR_SET_NO_NEW_PRIVS");
-	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
+	if (!ch->outlives && prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
 		die("PR_SET_PDEATHSIG");
 	if (getppid() != parent)
 		_exit(EXIT_SPAWN);
@@ -128,7 +128,7 @@ static void
 set_fds(const struct lc__child *ch)
 {
 	int null = open("/dev/null", O_RDONLY);
-	int fd3 = ch->fd3, out = ch->out;
+	int fd3 = ch->fd3, out = ch->out, err = ch->err;
 
 	if (null < 0)
 		die("/dev/null");
@@ -137,7 +137,10 @@ set_fds(const struct lc__child *ch)
 		die("dup");
 	if (out >= 0 && out < 4 && (out = fcntl(out, F_DUPFD_CLOEXEC, 4)) < 0)
 		die("dup");
-	if (dup2(null, 0) < 0 || (out >= 0 && dup2(out, 1) < 0) || (fd3 >= 0 && dup2(fd3, 3) < 0))
+	if (err >= 0 && err < 4 && (err = fcntl(err, F_DUPFD_CLOEXEC, 4)) < 0)
+		die("dup");
+	if (dup2(null, 0) < 0 || (out >= 0 && dup2(out, 1) < 0) || (fd3 >= 0 && dup2(fd3, 3) < 0) ||
+	    (err >= 0 && dup2(err, 2) < 0))
 		die("dup2");
 	if (syscall(SYS_close_range, fd3 >= 0 ? 4u : 3u, ~0u, 0) < 0)
 		for (int fd = fd3 >= 0 ? 4 : 3; fd < 65536; fd++)
@@ -171,7 +174,8 @@ int
 lc_child_output(const struct lc_child_run *run, char **ret_out, size_t *ret_n)
 {
 	static const char *const none[] = {NULL};
-	struct lc__child ch = {.title = run->title, .fd3 = -1, .path = run->path, .argv = run->argv, .args = none};
+	struct lc__child ch = {
+	    .title = run->title, .fd3 = -1, .err = -1, .path = run->path, .argv = run->argv, .args = none};
 	size_t n = 0, cap = 4096;
 	char *buf = malloc(cap);
 	int p[2], st = 0, err = 0;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * core/arbiter/listen.c - the listening sockets, which the arbiter keeps for its whole life.
+ * core/arbiter/listen.c - the listening sockets, which the arbiter keeps.
  *
- * As long as it does, no worker's death closes an accept queue.  All mistakes are reported, not only the first.
+ * As long as it does, no worker's death closes an accept queue.  A generation asks for the sockets that its
+ * configuration names; one that is there already, by its text or by the address it is bound to, is the same one, with
+ * what waits in its queue.  One that no generation holds any more is closed.  All mistakes are reported, not only the
+ * first.
  *
  * A UNIX socket's file that nobody listens on is left over from a crash and is replaced; one that somebody answers on
  * is in use.  At the end only a file that is still the one we made is removed.
@@ -27,26 +30,29 @@
 #define TRIES 3
 
 static void
-complain(const struct lc__arb *a, const struct lc_block *b, const char *what, const char *name)
+complain(struct lc__arb *a, const struct lc_block *b, const char *what, const char *name)
 {
 	if (a->opts->path)
-		lc_log(LC_LOG_CRIT, "%s:%u: cannot listen on %s: %s", b->file, b->line, name, what);
+		lc__complain(a, "%s:%u: cannot listen on %s: %s", b->file, b->line, name, what);
 	else
-		lc_log(LC_LOG_CRIT, "cannot listen on %s: %s", name, what);
+		lc__complain(a, "cannot listen on %s: %s", name, what);
 }
 
 static void
-complain_in_use(const struct lc__arb *a, const struct lc_block *b, const struct lc_addr *addr, const char *name)
+complain_in_use(struct lc__arb *a, const struct lc_block *b, const struct lc_addr *addr, const char *name)
 {
 	char who[320], what[400];
 	pid_t pid = 0;
 
 	if (lc__who_listens(addr, who, sizeof(who), &pid) < 0)
 		snprintf(what, sizeof(what), "the address is in use");
-	else if (pid == getpid())
+	else if (pid != getpid())
+		snprintf(what, sizeof(what), "the address is in use by %s", who);
+	else if (!a->gen)
 		snprintf(what, sizeof(what), "another listen of this configuration has the address");
 	else
-		snprintf(what, sizeof(what), "the address is in use by %s", who);
+		snprintf(what, sizeof(what),
+			 "an address that licorne listens on overlaps it; take that one out first, or restart");
 	complain(a, b, what, name);
 }
 
@@ -127,54 +133,137 @@ own_unix(const struct lc_conf_listen *conf, const char *path, char *what, size_t
 	return 0;
 }
 
-static int
-open_one(struct lc__arb *a, const struct lc_block *b, struct lc__listener *l)
+/* ---- sockets ---- */
+
+static struct lc__sock *
+sock_new(struct lc__arb *a, const char *text, int fd)
 {
-	const struct lc_conf_listen *conf = lc_conf_get(a->conf, b, &lc_core_listen);
-	int backlog = (int)(conf->backlog ? conf->backlog : a->main->backlog);
-	const char *error = NULL, *path = NULL;
+	struct lc__sock *s = calloc(1, sizeof(*s)), **at;
+
+	if (s)
+		s->text = strdup(text);
+	if (!s || !s->text) {
+		free(s);
+		return NULL;
+	}
+	s->fd = fd;
+	for (at = &a->socks; *at; at = &(*at)->next) /* in order: two of one text (port 0) are told apart by it */
+		;
+	*at = s;
+	return s;
+}
+
+static void
+sock_shut(struct lc__sock *s)
+{
+	struct stat st;
+
+	if (s->fd >= 0)
+		close(s->fd);
+	s->fd = -1;
+	if (s->path && !s->keep && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+		unlink(s->path);
+	free(s->path);
+	s->path = NULL;
+}
+
+static void
+sock_free(struct lc__arb *a, struct lc__sock *s)
+{
+	struct lc__sock **at = &a->socks;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	if (s->fd >= 0 && s->told)
+		lc_log(LC_LOG_NOTICE, "no longer listening on %s", s->name);
+	sock_shut(s);
+	free(s->text);
+	free(s);
+}
+
+/* What is bound by now: its name, and the file of a UNIX socket. */
+static void
+sock_bound(struct lc__sock *s)
+{
+	struct lc_addr bound = {0};
+	socklen_t len = sizeof(bound.sa.raw);
+	const struct sockaddr_un *sun = (const void *)bound.sa.raw;
+	struct stat st;
+
+	if (getsockname(s->fd, (struct sockaddr *)bound.sa.raw, &len) < 0)
+		return;
+	bound.len = len;
+	bound.family = ((const struct sockaddr *)bound.sa.raw)->sa_family;
+	lc_addr_print(&bound, s->name, sizeof(s->name));
+	if (bound.family != AF_UNIX || !sun->sun_path[0] || s->path)
+		return;
+	s->path = strdup(sun->sun_path);
+	if (s->path && lstat(s->path, &st) == 0) {
+		s->dev = st.st_dev;
+		s->ino = st.st_ino;
+	}
+}
+
+static bool
+has(const struct lc__gen *g, const struct lc__sock *s)
+{
+	for (uint32_t i = 0; i < g->npools; i++)
+		for (uint32_t k = 0; k < g->pools[i].nlisteners; k++)
+			if (g->pools[i].listeners[k].sock == s)
+				return true;
+	return false;
+}
+
+/* The socket that is there for a text, and not taken by the generation. */
+static struct lc__sock *
+sock_of_text(struct lc__arb *a, const struct lc__gen *g, const char *text)
+{
+	for (struct lc__sock *s = a->socks; s; s = s->next)
+		if (s->fd >= 0 && !strcmp(s->text, text) && !has(g, s))
+			return s;
+	return NULL;
+}
+
+static struct lc__sock *
+sock_of_address(struct lc__arb *a, const struct lc_addr *addr)
+{
+	char name[160];
+
+	lc_addr_print(addr, name, sizeof(name));
+	for (struct lc__sock *s = a->socks; s; s = s->next)
+		if (s->fd >= 0 && !strcmp(s->name, name))
+			return s;
+	return NULL;
+}
+
+static int
+bind_one(struct lc__arb *a, const struct lc_block *b, const struct lc_addr *addr, const struct lc_conf_listen *conf,
+	 int backlog, struct lc__sock *s)
+{
+	const char *path = NULL;
 	struct sockaddr_un sun;
-	struct lc_addr addr, bound;
 	char what[200];
 	int one = 1, r;
-	socklen_t len;
 
-	l->fd = -1;
-	l->index = b->index;
-	r = lc_addr_parse(&addr, b->name, &error);
-	if (r < 0) {
-		complain(a, b, error ? error : strerror(-r), b->name);
-		return r;
-	}
-	l->fd = socket(addr.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (l->fd < 0) {
-		r = -errno;
-		complain(a, b, strerror(-r), b->name);
-		return r;
-	}
-	if (addr.family == AF_UNIX) {
-		memcpy(&sun, addr.sa.raw, sizeof(sun));
+	if (addr->family == AF_UNIX) {
+		memcpy(&sun, addr->sa.raw, sizeof(sun));
 		if (sun.sun_path[0])
 			path = sun.sun_path;
-		r = bind_unix(l->fd, &addr, path);
+		r = bind_unix(s->fd, addr, path);
 	} else {
-		setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted sockets inherit it */
-		if (addr.family == AF_INET6) {
+		setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted sockets inherit it */
+		if (addr->family == AF_INET6) {
 			int v6only = conf->ipv6only;
 
-			setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+			setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
 		}
-		r = bind(l->fd, (const struct sockaddr *)addr.sa.raw, addr.len) < 0 ? -errno : 0;
+		r = bind(s->fd, (const struct sockaddr *)addr->sa.raw, addr->len) < 0 ? -errno : 0;
 	}
+	if (r == 0)
+		sock_bound(s);
 	if (r == 0 && path) {
-		struct stat st;
-
-		l->path = strdup(path);
-		if (l->path && lstat(path, &st) == 0) {
-			l->dev = st.st_dev;
-			l->ino = st.st_ino;
-		}
 		r = own_unix(conf, path, what, sizeof(what));
 		if (r < 0) {
 			complain(a, b, what, b->name);
@@ -182,32 +271,73 @@ open_one(struct lc__arb *a, const struct lc_block *b, struct lc__listener *l)
 		}
 	}
 	/* Linux tells of a second listener on a port in listen(), when both have SO_REUSEADDR. */
-	if (r == 0 && listen(l->fd, backlog) < 0)
+	if (r == 0 && listen(s->fd, backlog) < 0)
 		r = -errno;
-	if (r == -EADDRINUSE) {
-		complain_in_use(a, b, &addr, b->name);
-		return r;
-	}
-	if (r < 0) {
+	if (r == -EADDRINUSE)
+		complain_in_use(a, b, addr, b->name);
+	else if (r < 0)
 		complain(a, b, r == -ENOTSOCK ? "there is a file of that name that is no socket" : strerror(-r),
 			 b->name);
-		return r;
+	return r;
+}
+
+static int
+backlog_of(const struct lc__gen *g, const struct lc_conf_listen *conf)
+{
+	return (int)(conf->backlog ? conf->backlog : g->main->backlog);
+}
+
+static int
+open_one(struct lc__arb *a, struct lc__pool *pool, const struct lc_block *b)
+{
+	const struct lc_conf_listen *conf = lc_conf_get(pool->gen->conf, b, &lc_core_listen);
+	struct lc__sock *s = sock_of_text(a, pool->gen, b->name);
+	const char *error = NULL;
+	struct lc_addr addr;
+	int r;
+
+	if (!s) { /* a name that was looked up once is not looked up again */
+		r = lc_addr_parse(&addr, b->name, &error);
+		if (r < 0) {
+			complain(a, b, error ? error : strerror(-r), b->name);
+			return r;
+		}
+		s = sock_of_address(a, &addr);
 	}
-	bound = addr;
-	len = sizeof(bound.sa.raw);
-	if (getsockname(l->fd, (struct sockaddr *)bound.sa.raw, &len) == 0)
-		bound.len = len;
-	lc_addr_print(&bound, l->name, sizeof(l->name));
+	if (s && has(pool->gen, s)) {
+		complain(a, b, "another listen of this configuration has the address", b->name);
+		return -EADDRINUSE;
+	}
+	if (!s) {
+		int fd = socket(addr.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		r = fd < 0 ? -errno : 0;
+		if (fd >= 0 && !(s = sock_new(a, b->name, fd))) {
+			close(fd);
+			r = -ENOMEM;
+		}
+		if (r < 0) {
+			complain(a, b, strerror(-r), b->name);
+			return r;
+		}
+		r = bind_one(a, b, &addr, conf, backlog_of(pool->gen, conf), s);
+		if (r < 0) {
+			sock_free(a, s);
+			return r;
+		}
+	}
+	s->refs++;
+	pool->listeners[pool->nlisteners++] = (struct lc__listener){.sock = s, .index = b->index};
 	return 0;
 }
 
 int
-lc__listen_open(struct lc__arb *a)
+lc__listen_open(struct lc__arb *a, struct lc__gen *g)
 {
 	int r = 0;
 
-	for (uint32_t i = 0; i < a->npools; i++) {
-		struct lc__pool *p = &a->pools[i];
+	for (uint32_t i = 0; i < g->npools; i++) {
+		struct lc__pool *p = &g->pools[i];
 		const struct lc_block *b = NULL;
 		uint32_t n = 0;
 
@@ -217,7 +347,7 @@ lc__listen_open(struct lc__arb *a)
 		if (!p->listeners)
 			return -ENOMEM;
 		while ((b = lc_conf_next(p->block, LC_C_LISTEN, b))) {
-			int e = open_one(a, b, &p->listeners[p->nlisteners++]);
+			int e = open_one(a, p, b);
 
 			if (e < 0)
 				r = e;
@@ -227,20 +357,82 @@ lc__listen_open(struct lc__arb *a)
 }
 
 void
+lc__listen_apply(struct lc__arb *a, struct lc__gen *g)
+{
+	char what[200];
+
+	for (uint32_t i = 0; i < g->npools; i++) {
+		struct lc__pool *p = &g->pools[i];
+		const struct lc_block *b = NULL;
+
+		for (uint32_t k = 0; k < p->nlisteners && (b = lc_conf_next(p->block, LC_C_LISTEN, b)); k++) {
+			const struct lc_conf_listen *conf = lc_conf_get(g->conf, b, &lc_core_listen);
+			struct lc__sock *s = p->listeners[k].sock;
+			int v6only = 0;
+			socklen_t len = sizeof(v6only);
+
+			if (!s->told) {
+				lc_log(LC_LOG_NOTICE, "listening on %s (pool %s)", s->name, p->name);
+				s->told = true;
+			} else if (s->fd >= 0) {
+				(void)listen(s->fd, backlog_of(g, conf));
+				if (getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) == 0 &&
+				    v6only != conf->ipv6only)
+					lc_log(LC_LOG_WARN, "%s:%u: ipv6only of %s: it takes a restart", b->file,
+					       b->line, s->name);
+				if (s->path && own_unix(conf, s->path, what, sizeof(what)) < 0)
+					complain(a, b, what, b->name);
+			}
+		}
+	}
+}
+
+void
+lc__listen_release(struct lc__arb *a, struct lc__gen *g)
+{
+	for (uint32_t i = 0; i < g->npools; i++) {
+		for (uint32_t k = 0; k < g->pools[i].nlisteners; k++) {
+			struct lc__sock *s = g->pools[i].listeners[k].sock;
+
+			g->pools[i].listeners[k].sock = NULL;
+			if (s && --s->refs == 0)
+				sock_free(a, s);
+		}
+		g->pools[i].nlisteners = 0;
+	}
+}
+
+void
 lc__listen_close(struct lc__arb *a)
 {
-	for (uint32_t i = 0; i < a->npools; i++) {
-		for (uint32_t k = 0; k < a->pools[i].nlisteners; k++) {
-			struct lc__listener *l = &a->pools[i].listeners[k];
-			struct stat st;
+	for (struct lc__sock *s = a->socks; s; s = s->next)
+		sock_shut(s);
+}
 
-			if (l->fd >= 0)
-				close(l->fd);
-			l->fd = -1;
-			if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
-				unlink(l->path);
-			free(l->path);
-			l->path = NULL;
-		}
+/* ---- from a predecessor ---- */
+
+int
+lc__listen_inherit(struct lc__arb *a, const char *text, int fd)
+{
+	int on = 0;
+	socklen_t len = sizeof(on);
+	struct lc__sock *s;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 || !on || !(s = sock_new(a, text, fd))) {
+		close(fd);
+		return -EINVAL;
+	}
+	s->keep = true;
+	sock_bound(s);
+	return 0;
+}
+
+void
+lc__listen_settle(struct lc__arb *a)
+{
+	for (struct lc__sock *s = a->socks, *next; s; s = next) {
+		next = s->next;
+		if (s->refs == 0)
+			sock_free(a, s);
 	}
 }

@@ -22,9 +22,9 @@
 
 #define LOG_MODE 0644
 
-/* `more`: O_NONBLOCK or 0. */
+/* `more`: O_NONBLOCK or 0; `start`: a generation needs it. */
 static int
-open_log(const char *path, int more, int level, const char *what)
+open_log(struct lc__arb *a, const char *path, int more, bool start, const char *what)
 {
 	int how = O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | more;
 	int fd = open(path, O_WRONLY | how, LOG_MODE);
@@ -34,7 +34,10 @@ open_log(const char *path, int more, int level, const char *what)
 	if (fd < 0) {
 		int e = errno;
 
-		lc_log(level, "cannot open the %s %s: %s", what, path, strerror(e));
+		if (start)
+			lc__complain(a, "cannot open the %s %s: %s", what, path, strerror(e));
+		else
+			lc_log(LC_LOG_ERROR, "cannot open the %s %s: %s", what, path, strerror(e));
 		return -e;
 	}
 	return fd;
@@ -54,18 +57,18 @@ open_stdout(void)
 }
 
 static int
-open_access(const struct lc_conf_access *l, int level)
+open_access(struct lc__arb *a, const struct lc_conf_access *l, bool start)
 {
-	return strcmp(l->path, "-") == 0 ? open_stdout() : open_log(l->path, O_NONBLOCK, level, "access_log");
+	return strcmp(l->path, "-") == 0 ? open_stdout() : open_log(a, l->path, O_NONBLOCK, start, "access_log");
 }
 
 int
-lc__logs_open(struct lc__pool *p)
+lc__logs_open(struct lc__arb *a, struct lc__pool *p)
 {
 	struct lc_conf_access l;
 
 	for (; p->naccess < LC__ACCESS_LOGS && lc_conf_access_log(p->conf, p->naccess, &l); p->naccess++) {
-		int fd = open_access(&l, LC_LOG_CRIT);
+		int fd = open_access(a, &l, true);
 
 		if (fd < 0)
 			return fd;
@@ -75,28 +78,21 @@ lc__logs_open(struct lc__pool *p)
 }
 
 int
-lc__error_log_open(struct lc__arb *a)
+lc__error_log_open(struct lc__arb *a, struct lc__gen *g)
 {
-	const struct lc_list *l = &a->main->error_log;
+	const struct lc_list *l = &g->main->error_log;
 	const char *path = l->n > 0 ? l->v[0] : "stderr";
-	int fd;
 
-	a->tty = -1;
-	a->log_level = l->n > 1 ? lc_log_level_parse(l->v[1]) : LC_LOG_NOTICE;
-	if (a->log_level < 0)
-		a->log_level = LC_LOG_NOTICE;
-	if (strcmp(path, "stderr") != 0) {
-		fd = open_log(path, 0, LC_LOG_CRIT, "error_log");
-		if (fd < 0)
-			return fd;
-		a->tty = fcntl(2, F_DUPFD_CLOEXEC, 4);
-		if (dup2(fd, 2) < 0)
-			return -errno;
-		close(fd);
-		lc_log_mirror(a->tty);
+	g->log_level = l->n > 1 ? lc_log_level_parse(l->v[1]) : LC_LOG_NOTICE;
+	if (g->log_level < 0)
+		g->log_level = LC_LOG_NOTICE;
+	if (strcmp(path, "stderr") != 0)
+		return (g->error_fd = open_log(a, path, 0, true, "error_log")) < 0 ? g->error_fd : 0;
+	if (a->gen && a->main->error_log.n > 0 && strcmp(a->main->error_log.v[0], "stderr") != 0) {
+		lc__complain(a,
+			     "error_log stderr: what that was is closed since the log is a file; it takes a restart");
+		return -EBADF;
 	}
-	lc_log_plain(0);
-	lc_log_level(a->log_level);
 	return 0;
 }
 
@@ -109,7 +105,7 @@ send_fd(struct lc__arb *a, const struct lc__pool *pool, uint16_t type, uint32_t 
 		lcimsg_msg *m;
 		int r;
 
-		if (!p->chan || p->chan_eof || (pool && p->pool != pool) ||
+		if (p->kind != &lc__worker_kind || !p->chan || p->chan_eof || (pool && p->pool != pool) ||
 		    (p->state != LC_PS_STARTING && p->state != LC_PS_READY && p->state != LC_PS_DRAINING))
 			continue;
 		m = lcimsg_msg_new(type, 0);
@@ -118,11 +114,25 @@ send_fd(struct lc__arb *a, const struct lc__pool *pool, uint16_t type, uint32_t 
 		lcimsg_put_fd(m, fd, LCIMSG_FD_DUP);
 		r = lcimsg_submit(p->chan, m);
 		if (r < 0)
-			lc_log(LC_LOG_WARN, "worker %s/%u (pid %ld) goes on with its old log files: %s", p->pool->name,
-			       p->index, (long)p->pid, strerror(-r));
+			lc_log(LC_LOG_WARN, "%s (pid %ld) goes on with its old log files: %s", p->name, (long)p->pid,
+			       strerror(-r));
 	}
 }
 
+void
+lc__error_log_use(struct lc__arb *a, struct lc__gen *g)
+{
+	if (g->error_fd >= 0) {
+		if (dup2(g->error_fd, 2) >= 0)
+			send_fd(a, NULL, LC_MSG_ERRORLOG, 0, g->error_fd);
+		close(g->error_fd);
+		g->error_fd = -1;
+	}
+	lc_log_plain(0);
+	lc_log_level(g->log_level);
+}
+
+/* A generation on trial has opened its files, too. */
 void
 lc__logs_reopen(struct lc__arb *a)
 {
@@ -130,21 +140,22 @@ lc__logs_reopen(struct lc__arb *a)
 	struct lc_conf_access log;
 	int fd;
 
-	if (l->n > 0 && strcmp(l->v[0], "stderr") != 0 && (fd = open_log(l->v[0], 0, LC_LOG_ERROR, "error_log")) >= 0) {
+	if (l->n > 0 && strcmp(l->v[0], "stderr") != 0 && (fd = open_log(a, l->v[0], 0, false, "error_log")) >= 0) {
 		if (dup2(fd, 2) >= 0)
 			send_fd(a, NULL, LC_MSG_ERRORLOG, 0, fd);
 		close(fd);
 	}
-	for (uint32_t i = 0; i < a->npools; i++)
-		for (uint32_t k = 0; k < a->pools[i].naccess; k++) {
-			struct lc__pool *p = &a->pools[i];
+	for (struct lc__gen *g = a->gens; g; g = g->next)
+		for (uint32_t i = 0; i < g->npools; i++)
+			for (uint32_t k = 0; k < g->pools[i].naccess; k++) {
+				struct lc__pool *p = &g->pools[i];
 
-			if (!lc_conf_access_log(p->conf, k, &log) || !strcmp(log.path, "-") ||
-			    (fd = open_access(&log, LC_LOG_ERROR)) < 0)
-				continue;
-			send_fd(a, p, LC_MSG_ACCESSLOG, k, fd);
-			close(p->access_fd[k]);
-			p->access_fd[k] = fd;
-		}
+				if (!lc_conf_access_log(p->conf, k, &log) || !strcmp(log.path, "-") ||
+				    (fd = open_access(a, &log, false)) < 0)
+					continue;
+				send_fd(a, p, LC_MSG_ACCESSLOG, k, fd);
+				close(p->access_fd[k]);
+				p->access_fd[k] = fd;
+			}
 	lc_log(LC_LOG_NOTICE, "SIGUSR1: the log files were opened anew");
 }

@@ -17,6 +17,7 @@
 /* Roles, as said in HELLO; a bit set in rows. */
 #define LC_ROLE_ARBITER 1u
 #define LC_ROLE_WORKER 2u
+#define LC_ROLE_SUCCESSOR 4u /* an arbiter that is to take over */
 
 /* States of a process as the arbiter sees it. */
 enum lc_pstate {
@@ -34,6 +35,9 @@ enum lc_pstate {
 /* States of a worker's own end. */
 #define LC_WS_SETUP 1u
 #define LC_WS_RUNNING 2u
+/* And of a successor's. */
+#define LC_US_SETUP 4u
+#define LC_US_RUNNING 8u
 
 /* Arbiter to worker */
 #define LC_MSG_CONFIG                                                                                                \
@@ -47,8 +51,13 @@ enum lc_pstate {
 #define LC_MSG_FILE 0x0105u   /* sealed content; str path */
 #define LC_MSG_DRAIN 0x0110u  /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */
 #define LC_MSG_STOP 0x0111u
-/* Worker to arbiter */
+/* Arbiter to its successor, then GO */
+#define LC_MSG_OFFER 0x0120u  /* fd, a listening socket; str address as the configuration has it */
+#define LC_MSG_KEEP 0x0121u   /* str pool, 32 secret bytes, 32 of the one before, u64 ms: when another one is made */
+#define LC_MSG_COMMIT 0x0122u /* it is yours */
+/* Worker, and successor, to arbiter */
 #define LC_MSG_READY 0x0200u
+/* Worker to arbiter */
 #define LC_MSG_HEARTBEAT 0x0201u   /* u64 requests, accepted; u32 inflight, conns */
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
 

@@ -17,30 +17,44 @@
 #include "arbiter/priv.h"
 #include "log/log.h"
 
+const char *
+lc__last_line(const char *text, size_t n, char *buf, size_t size)
+{
+	size_t at;
+
+	while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
+		n--;
+	for (at = n; at && text[at - 1] != '\n'; at--)
+		;
+	snprintf(buf, size, "%.*s", (int)(n - at), text + at);
+	return buf;
+}
+
 /* CONFIG, LISTEN..., ACCESSLOG..., FILE..., GO: all queued at once, in this order. */
 int
 lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 {
 	struct lc__pool *pool = p->pool;
+	const struct lc__gen *g = pool->gen;
 	lcimsg_msg *m = lcimsg_msg_new(LC_MSG_CONFIG, 0);
 	int r;
 
 	lcimsg_put_memfd(m, pool->config_fd, pool->config_n, LCIMSG_FD_DUP);
 	lcimsg_put_u32(m, p->index);
 	lcimsg_put_u32(m, pool->target);
-	lcimsg_put_u32(m, 1);
+	lcimsg_put_u32(m, g->number);
 	lcimsg_put_u32(m, pool->nlisteners);
-	lcimsg_put_u32(m, (uint32_t)a->log_level);
+	lcimsg_put_u32(m, (uint32_t)g->log_level);
 	lcimsg_put_u8(m, lc__arb_first_start(a, pool));
 	lcimsg_put_bytes(m, pool->secret.now, LC_SECRET);
 	lcimsg_put_bytes(m, pool->secret.before, LC_SECRET);
-	lcimsg_put_str(m, a->prefix);
+	lcimsg_put_str(m, g->prefix);
 	r = lcimsg_submit(p->chan, m);
 	for (uint32_t i = 0; r >= 0 && i < pool->nlisteners; i++) {
 		m = lcimsg_msg_new(LC_MSG_LISTEN, 0);
 		lcimsg_put_u32(m, pool->listeners[i].index);
-		lcimsg_put_str(m, pool->listeners[i].name);
-		lcimsg_put_fd(m, pool->listeners[i].fd, LCIMSG_FD_DUP);
+		lcimsg_put_str(m, pool->listeners[i].sock->name);
+		lcimsg_put_fd(m, pool->listeners[i].sock->fd, LCIMSG_FD_DUP);
 		r = lcimsg_submit(p->chan, m);
 	}
 	for (uint32_t i = 0; r >= 0 && i < pool->naccess; i++) {
@@ -49,10 +63,10 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 		lcimsg_put_fd(m, pool->access_fd[i], LCIMSG_FD_DUP);
 		r = lcimsg_submit(p->chan, m);
 	}
-	for (uint32_t i = 0; r >= 0 && i < a->files.n; i++) {
-		const struct lc__privfile *f = &a->files.v[i];
+	for (uint32_t i = 0; r >= 0 && i < g->files.n; i++) {
+		const struct lc__privfile *f = &g->files.v[i];
 
-		if (f->pool != (uint32_t)(pool - a->pools))
+		if (f->pool != (uint32_t)(pool - g->pools))
 			continue;
 		m = lcimsg_msg_new(LC_MSG_FILE, 0);
 		lcimsg_put_memfd(m, f->fd, f->size, LCIMSG_FD_DUP);
@@ -76,12 +90,6 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 	lcimsg_reader_init(&r, m);
 	switch (lcimsg_type(m)) {
 	case LCIMSG_TYPE_HELLO:
-		if (p->state != LC_PS_SPAWNING)
-			return;
-		if (lcimsg_peer(p->chan)->role != LC_ROLE_WORKER) {
-			lc__proc_kill(a, p, SIGKILL, "says it is role %u", lcimsg_peer(p->chan)->role);
-			return;
-		}
 		lc__proc_state(p, LC_PS_STARTING);
 		err = lc__peer_configure(a, p);
 		if (err < 0)
@@ -93,9 +101,12 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		lc__proc_state(p, LC_PS_READY);
 		p->was_ready = true;
 		p->ready_at = p->beat_at = a->now;
-		lc_log(LC_LOG_INFO, "worker %s/%u (pid %ld) is ready after %.2f s", p->pool->name, p->index,
-		       (long)p->pid, (double)(a->now - p->spawned_at) / 1000.0);
+		lc_log(LC_LOG_INFO, "%s (pid %ld) is ready after %.2f s", p->name, (long)p->pid,
+		       (double)(a->now - p->spawned_at) / 1000.0);
+		lc__renew_begin(a, p);
 		lc__arb_ready(a, p);
+		lc__reload_ready(a);
+		lc__renew_done(a, p);
 		return;
 	case LC_MSG_HEARTBEAT:
 		p->beat.requests = lcimsg_get_u64(&r);
@@ -103,20 +114,46 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		p->beat.inflight = lcimsg_get_u32(&r);
 		p->beat.conns = lcimsg_get_u32(&r);
 		p->beat_at = a->now;
+		lc__renew_look(a, p);
 		return;
 	case LC_MSG_BOOT_FAILED:
-		if (p->boot_failed || a->stopping)
+		if (p->boot_failed || a->stopping || p->told)
 			return;
 		p->boot_failed = true;
 		text = lcimsg_data(m, &n);
-		snprintf(head, sizeof(head), "worker %s/%u (pid %ld) could not start:", p->pool->name, p->index,
-			 (long)p->pid);
+		snprintf(head, sizeof(head), "%s (pid %ld) could not start:", p->name, (long)p->pid);
 		lc_log_text(LC_LOG_ERROR, head, text, n);
+		if (lc__reload_owns(a, p->pool))
+			lc__reload_failed(a, "%s could not start: %s", p->name,
+					  lc__last_line(text, n, head, sizeof(head)));
 		(void)lc__arb_boot_failed(a, p->pool);
 		return;
 	default: /* the table has no other of a worker's */
 		return;
 	}
+}
+
+const struct lc__kind lc__worker_kind = {
+    .role = LC_ROLE_WORKER,
+    .startup_sig = SIGABRT,
+    .late = "could not serve within startup_timeout",
+    .message = from_worker,
+    .ended = lc__worker_ended,
+};
+
+/* HELLO is everybody's, the rest each kind's. */
+static void
+from_child(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
+{
+	if (lcimsg_type(m) == LCIMSG_TYPE_HELLO) {
+		if (p->state != LC_PS_SPAWNING)
+			return;
+		if (lcimsg_peer(p->chan)->role != p->kind->role) {
+			lc__proc_kill(a, p, SIGKILL, "says it is role %u", lcimsg_peer(p->chan)->role);
+			return;
+		}
+	}
+	p->kind->message(a, p, m);
 }
 
 /* A bucket of tokens: a child that talks without end must not keep the arbiter busy. */
@@ -145,16 +182,18 @@ read_messages(struct lc__arb *a, struct lc__proc *p)
 	lcimsg_msg *m;
 	int r = 0;
 
-	/* What a condemned child says no longer counts. */
-	while (!condemned(p) && (r = lcimsg_recv(p->chan, &m)) == 1) {
-		if (lc_msg_check(m, LC_ROLE_WORKER, LC_PS_BIT(p->state), why, sizeof(why)) < 0)
+	/* What a condemned child says no longer counts.  One that is let go has no channel. */
+	while (p->chan && !condemned(p) && (r = lcimsg_recv(p->chan, &m)) == 1) {
+		if (lc_msg_check(m, p->kind->role, LC_PS_BIT(p->state), why, sizeof(why)) < 0)
 			lc__proc_kill(a, p, SIGKILL, "broke the rules of its channel: %s", why);
 		else if (flooding(a, p))
 			lc__proc_kill(a, p, SIGKILL, "sends more than %d messages per second", LC__MSG_RATE);
 		else
-			from_worker(a, p, m);
+			from_child(a, p, m);
 		lcimsg_unref(m);
 	}
+	if (!p->chan)
+		return;
 	if (condemned(p)) {
 		p->chan_eof = true; /* as good as: nothing is read any more */
 		p->partial_since = 0;

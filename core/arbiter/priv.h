@@ -16,6 +16,8 @@
 #include "config/conf.h"
 #include "imsg/lcimsg.h"
 
+#define LC__SIGNALFD UINT32_MAX /* in epoll, where else an entry's id stands */
+#define LC__PREDECESSOR (UINT32_MAX - 1)
 #define LC__KILL_GRACE 2000  /* ms between an order to exit, or SIGABRT, and SIGKILL */
 #define LC__PARTIAL_AGE 5000 /* ms that half a message may last */
 #define LC__HEALTHY 60000    /* ms of being READY after which earlier failures are forgotten */
@@ -32,13 +34,23 @@ struct lc__creds {
 	int ngroups;
 };
 
-struct lc__listener {
-	int fd;
-	uint32_t index;
+/* A listening socket.  It lives as long as a generation that serves, or is being started, names its address. */
+struct lc__sock {
+	struct lc__sock *next;
+	int fd;     /* -1: closed */
+	char *text; /* the address as the configuration has it */
 	char name[160];
 	char *path; /* UNIX socket's file, removed at the end if it is still ours */
+	bool keep;  /* the file is not ours (any more, or yet) to remove: another arbiter serves it */
+	bool told;  /* the log has its name */
 	dev_t dev;
 	ino_t ino;
+	uint32_t refs; /* listeners of generations */
+};
+
+struct lc__listener {
+	struct lc__sock *sock;
+	uint32_t index;
 };
 
 /* A file of a pool, read. */
@@ -53,7 +65,11 @@ struct lc__files {
 	uint32_t n;
 };
 
+#define LC__CRASHES 32u /* remembered, per pool */
+
+struct lc__gen;
 struct lc__pool {
+	struct lc__gen *gen;
 	const struct lc_block *block;
 	const struct lc_conf_pool *conf;
 	const char *name;
@@ -69,12 +85,46 @@ struct lc__pool {
 	uint32_t nlisteners;
 	uint32_t target; /* how many processes there shall be */
 	bool ready;      /* had one that was READY */
+	bool degraded;   /* too many of its processes died lately */
+	int64_t crashes[LC__CRASHES];
+	uint32_t ncrashes; /* ever; the last ones are in the ring */
 };
 
+/* One configuration and the processes that were started with it. */
+struct lc__gen {
+	struct lc__gen *next; /* older */
+	uint32_t number;
+	bool retired; /* its processes finish what they have; freed after the last of them */
+	struct lc_conf *conf;
+	const struct lc_conf_main *main;
+	const char *prefix;
+	struct lc__creds creds;
+	struct lc__files files;
+	struct lc__pool *pools;
+	uint32_t npools;
+	int log_level;
+	int error_fd; /* its error log, until that is descriptor 2; -1: none, or it is */
+};
+
+struct lc__arb;
+struct lc__proc;
+
+/* What kinds of processes there are: who they say they are, what they may say, what becomes of the entry. */
+struct lc__kind {
+	unsigned role;    /* in its HELLO; 0: has no channel */
+	int startup_sig;  /* for one that does not get ready in time */
+	const char *late; /* and what the log calls that */
+	void (*message)(struct lc__arb *, struct lc__proc *, const lcimsg_msg *);
+	void (*ended)(struct lc__arb *, struct lc__proc *); /* it is DEAD: what now */
+};
+extern const struct lc__kind lc__worker_kind, lc__checker_kind, lc__successor_kind;
+
 struct lc__proc {
-	struct lc__pool *pool;
-	uint32_t index; /* in the pool */
-	uint32_t id;    /* in the table */
+	const struct lc__kind *kind; /* NULL: the entry is free */
+	char name[96];               /* "worker web/0", for logs */
+	struct lc__pool *pool;       /* workers: of which generation's pool */
+	uint32_t index;              /* workers: the slot in the pool */
+	uint32_t id;                 /* in the table */
 	enum lc_pstate state;
 	pid_t pid;
 	int pidfd;
@@ -83,7 +133,8 @@ struct lc__proc {
 	int64_t spawned_at, ready_at, beat_at, deadline;
 	int64_t partial_since;
 	bool was_ready, reaped, chan_eof, boot_failed;
-	bool told; /* to drain or to exit */
+	bool told;    /* to drain or to exit */
+	bool leaving; /* its slot is another process's: it serves until that one is READY, and is not started again */
 	int tokens;
 	int64_t tokens_at;
 	int sig;       /* what we sent last, 0: nothing */
@@ -91,25 +142,41 @@ struct lc__proc {
 	int status_code, status_sig;
 	bool core;
 	uint32_t failures;
+	uint64_t max_requests; /* with jitter; 0: no limit */
+	uint32_t rss_over;     /* how often in a row it was too much */
 	struct lc_ctl_beat_ {
 		uint64_t requests, accepted;
 		uint32_t inflight, conns;
 	} beat;
 };
 
+/* A reload: at most one is under way, and one more is remembered.  See reload.c. */
+struct lc__reload {
+	enum { LC__RL_NONE, LC__RL_CHECKING, LC__RL_STARTING } step;
+	uint32_t number; /* of the reload that is under way, or was last */
+	bool again;      /* another one was asked for meanwhile */
+	int64_t begun;
+	struct lc_conf *conf; /* CHECKING: NULL, our own parse failed */
+	struct lc_err *err;   /* and what it said */
+	struct lc__creds creds;
+	int list_fd, text_fd; /* what the checker prints: files to read, complaints */
+	struct lc__gen *gen;  /* STARTING */
+	uint32_t done;        /* the last one that is over, and what came of it */
+	bool ok;
+	char why[400];
+};
+
 struct lc__arb {
 	const struct lc_arb_opts *opts;
-	struct lc_conf *conf;
-	const struct lc_conf_main *main;
-	const char *prefix;
-	struct lc__creds creds;
-	int log_level;
-	int tty; /* where errors went before error_log was opened, until something serves; -1: the same */
+	struct lc__gen *gen;             /* the one that serves */
+	struct lc__gen *gens;            /* all, the newest first */
+	const struct lc_conf_main *main; /* of gen */
+	struct lc__sock *socks;
+	struct lc__reload reload;
+	uint32_t generations; /* so far */
+	int tty;              /* where errors went before error_log was opened, until something serves; -1: the same */
 	int epfd, sigfd;
 	pid_t pid;
-	struct lc__pool *pools;
-	uint32_t npools;
-	struct lc__files files;
 	struct lc__proc **procs;
 	uint32_t nprocs;
 	int64_t now;     /* ms, as of this turn */
@@ -117,7 +184,12 @@ struct lc__arb {
 	enum { LC__RUN, LC__GRACEFUL, LC__QUICK } stopping;
 	int exit_status;
 	char *pid_file;
+	bool said_ready;          /* to the predecessor */
+	lcimsg_chan *predecessor; /* NULL: there is none, or none any more */
+	struct lc__inherited *inherited;
+	bool upgrade_again; /* asked for while a reload was under way */
 	uint64_t rnd;
+	char why[300]; /* the first complaint since it was emptied, see lc__complain() */
 };
 
 /* child.c: fork and exec */
@@ -125,9 +197,10 @@ struct lc__child {
 	const char *title, *role;      /* argv[0]; for --role */
 	const char *const *args;       /* further arguments, NULL-ended; NULL: none */
 	int fd3;                       /* -1: none */
-	int out;                       /* becomes fd 1; -1: ours */
+	int out, err;                  /* become fd 1 and fd 2; -1: ours */
 	const struct lc__creds *creds; /* NULL: as we are */
-	bool group;                    /* own process group, dies with us */
+	bool group;                    /* own process group */
+	bool outlives;                 /* does not end with us */
 	const char *path;              /* another program than this one */
 	char *const *argv;             /* then: its arguments */
 };
@@ -136,43 +209,113 @@ int lc__creds_resolve(struct lc__creds *, const char *user, const char *group);
 const char *lc__signal_name(int sig, char buf[16]);
 
 /* secret.c */
-int lc__secret_init(struct lc__pool *, int64_t now); /* 0, or -EIO, logged */
+/* That of the pool of this name which serves, or a new one.  0, or -EIO, logged. */
+int lc__secret_init(struct lc__arb *, struct lc__pool *);
 int64_t lc__secret_deadline(const struct lc__arb *); /* ms, INT64_MAX: none */
 void lc__secret_rotate(struct lc__arb *);            /* those that are due */
 
 /* listen.c */
-int lc__listen_open(struct lc__arb *);
+int lc__listen_open(struct lc__arb *, struct lc__gen *); /* sockets that are there are kept */
+/* The generation serves: the log gets the names of new ones, and of those that are kept changes what may. */
+void lc__listen_apply(struct lc__arb *, struct lc__gen *);
+void lc__listen_release(struct lc__arb *, struct lc__gen *);
 void lc__listen_close(struct lc__arb *);
+/* From a predecessor; takes fd. */
+int lc__listen_inherit(struct lc__arb *, const char *text, int fd);
+/* Those that no generation names are closed. */
+void lc__listen_settle(struct lc__arb *);
 /* who.c: "process 12 (python3 -m x)", of who listens there; 0, or -ENOENT. */
 int lc__who_listens(const struct lc_addr *, char *buf, size_t n, pid_t *ret_pid);
 
 /* proc.c: the table, states, judgement */
+/* The entry of a slot's process; a new one, if there is none.  NULL: no memory. */
 struct lc__proc *lc__proc_slot(struct lc__arb *, struct lc__pool *, uint32_t index);
+/* A new entry.  lc__proc_free() gives it back, in EMPTY. */
+struct lc__proc *lc__proc_new(struct lc__arb *, const struct lc__kind *, const char *name);
+void lc__proc_free(struct lc__proc *);
 void lc__proc_state(struct lc__proc *, enum lc_pstate);
 bool lc__proc_live(const struct lc__proc *);
+const struct lc_conf_main *lc__proc_main(const struct lc__arb *, const struct lc__proc *);
 void lc__proc_spawn(struct lc__arb *, struct lc__proc *);
+/* Starts the child in an entry; with a channel if its kind has a role, then ch->fd3 is set here.  0 or -errno: the
+ * entry is DEAD. */
+int lc__proc_start(struct lc__arb *, struct lc__proc *, struct lc__child *, int64_t deadline);
+/* Ends our interest in a READY process that lives on. */
+void lc__proc_let_go(struct lc__arb *, struct lc__proc *);
 void lc__proc_drain(struct lc__arb *, struct lc__proc *);
 void lc__proc_quit(struct lc__arb *, struct lc__proc *);
 void lc__proc_kill(struct lc__arb *, struct lc__proc *, int sig, const char *fmt, ...) LC_PRINTF(4, 5);
+void lc__proc_signal(struct lc__proc *, int sig);
 void lc__proc_reap(struct lc__arb *);
 void lc__proc_judge(struct lc__arb *, struct lc__proc *);
 void lc__proc_deadlines_push(struct lc__arb *, int64_t late);
 int64_t lc__proc_next_deadline(const struct lc__arb *, const struct lc__proc *); /* INT64_MAX: none */
+
+/* respawn.c: when a slot gets its next process */
 uint32_t lc__respawn_delay(uint32_t failures, uint64_t min, uint64_t max, uint32_t rnd);
+uint32_t lc__rnd(struct lc__arb *);
+void lc__worker_ended(struct lc__arb *, struct lc__proc *);
+/* A worker that has had enough (max_requests, max_rss, max_age) gets an heir. */
+void lc__renew_begin(struct lc__arb *, struct lc__proc *);    /* it is READY */
+void lc__renew_look(struct lc__arb *, struct lc__proc *);     /* it gave a sign of life: every second */
+void lc__renew_done(struct lc__arb *, struct lc__proc *heir); /* the heir is READY */
 
 /* peer.c: what children say */
 void lc__peer_read(struct lc__arb *, struct lc__proc *, unsigned fills);
 void lc__peer_write(struct lc__arb *, struct lc__proc *);
 int lc__peer_configure(struct lc__arb *, struct lc__proc *);
+/* Of a traceback, what went wrong; into buf. */
+const char *lc__last_line(const char *text, size_t n, char *buf, size_t size);
 
 /* logs.c */
-int lc__logs_open(struct lc__pool *);
-int lc__error_log_open(struct lc__arb *);
+int lc__logs_open(struct lc__arb *, struct lc__pool *);
+int lc__error_log_open(struct lc__arb *, struct lc__gen *); /* 0: error_fd */
+void lc__error_log_use(struct lc__arb *, struct lc__gen *); /* becomes descriptor 2, ours and everybody's */
 void lc__logs_reopen(struct lc__arb *);
 
 /* files.c */
 int lc__files_read(struct lc__files *, int list, struct lc_err *); /* 0 or -errno; errors of files go to err */
 void lc__files_close(struct lc__files *);
+
+/* check.c: the checker, waited for at the start and for -t, or an entry of the table in a reload */
+int lc__conf_load(const struct lc_arb_opts *, struct lc_conf **ret, struct lc_err *);
+/* Prepares the child; ch->fd3 is the caller's to close.  conf NULL: our own parse has failed.  0 or -errno. */
+int lc__check_child(const struct lc_arb_opts *, const struct lc_conf *, const struct lc__creds *, bool dump, int list,
+		    const char **args, struct lc__child *ret);
+#define LC__CHECK_ARGS 12
+/* Load and check, waiting: 0 and the configuration, or an exit status after all was said. */
+int lc__check_load(const struct lc_arb_opts *, struct lc_conf **ret, struct lc__creds *, struct lc__files *, bool dump);
+
+/* generation.c */
+/* Takes conf, creds and files over, in every case.  NULL: it cannot be, all was said (lc__complain()). */
+struct lc__gen *lc__gen_new(struct lc__arb *, struct lc_conf *, struct lc__creds *, struct lc__files *);
+void lc__gen_spawn(struct lc__arb *, struct lc__gen *);
+bool lc__gen_ready(const struct lc__arb *, const struct lc__gen *);
+/* Its processes finish; its sockets are closed unless the one that serves has them too. */
+void lc__gen_retire(struct lc__arb *, struct lc__gen *);
+void lc__gen_sweep(struct lc__arb *); /* frees those that are retired and have no process any more */
+void lc__gens_free(struct lc__arb *);
+
+/* reload.c */
+/* Asks for a reload; its number.  It is over when reload.done has reached that, with reload.ok and reload.why. */
+uint32_t lc__reload_ask(struct lc__arb *);
+void lc__reload_ready(struct lc__arb *);                                        /* a worker became READY */
+void lc__reload_failed(struct lc__arb *, const char *fmt, ...) LC_PRINTF(2, 3); /* a worker could not start, ... */
+void lc__reload_cancel(struct lc__arb *, const char *why);                      /* the arbiter ends */
+bool lc__reload_owns(const struct lc__arb *, const struct lc__pool *); /* the pool is of the generation on trial */
+void lc__reload_turn(struct lc__arb *);                                /* at the end of each turn of the loop */
+
+/* upgrade.c: another arbiter in place of this one.  successor.c: this one in place of another. */
+#define LC__SUCCESSOR_ENV "LICORNE_SUCCESSOR"
+void lc__upgrade_ask(struct lc__arb *);
+bool lc__upgrading(const struct lc__arb *);
+void lc__upgrade_turn(struct lc__arb *);
+void lc__upgrade_cancel(struct lc__arb *, bool quick); /* the arbiter ends */
+int lc__successor_begin(struct lc__arb *);             /* 0, or -errno after all was said; waits */
+const struct lc__secret *lc__successor_secret(const struct lc__arb *, const char *pool); /* NULL: none */
+void lc__successor_ready(struct lc__arb *);                                              /* one more worker is READY */
+void lc__successor_read(struct lc__arb *); /* the predecessor says something */
+void lc__successor_end(struct lc__arb *);
 
 /* arbiter.c */
 int64_t lc__now_ms(void);
@@ -181,5 +324,9 @@ bool lc__arb_first_start(const struct lc__arb *, const struct lc__pool *);
 /* A worker of the pool could not start.  1: that ends the arbiter. */
 int lc__arb_boot_failed(struct lc__arb *, const struct lc__pool *);
 void lc__arb_stop(struct lc__arb *, bool quick);
+/* Logs what is wrong, at crit when nothing serves yet, and keeps the first for who asked. */
+void lc__complain(struct lc__arb *, const char *fmt, ...) LC_PRINTF(2, 3);
+int lc__pid_file_write(struct lc__arb *);
+void lc__pid_file_move(struct lc__arb *); /* to .oldbin */
 
 #endif

@@ -5,6 +5,10 @@
  *   EMPTY -> SPAWNING -> STARTING -> READY -> DRAINING -> EXITING -> DEAD -> BACKOFF -> EMPTY
  *                                                 any live state -> EXITING -> DEAD
  *
+ * One table holds processes of every kind (struct lc__kind): what is theirs alone is in the kind's functions.  A slot
+ * of a pool may have several entries: the process that has it, one that is `leaving` it, and those of older
+ * generations.
+ *
  * A slot is freed when its process is reaped and its channel was read to the end; for a dead process "nothing there" is
  * the end, since a grandchild that inherited the socket could hold EOF back for ever.  Nothing in here waits.
  */
@@ -29,7 +33,9 @@ static const uint16_t legal[LC_PS_COUNT] = {
     [LC_PS_SPAWNING] = LC_PS_BIT(LC_PS_STARTING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
     [LC_PS_STARTING] =
 	LC_PS_BIT(LC_PS_READY) | LC_PS_BIT(LC_PS_DRAINING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
-    [LC_PS_READY] = LC_PS_BIT(LC_PS_DRAINING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
+    /* EMPTY: it is let go, and lives on without us */
+    [LC_PS_READY] =
+	LC_PS_BIT(LC_PS_DRAINING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD) | LC_PS_BIT(LC_PS_EMPTY),
     [LC_PS_DRAINING] = LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
     [LC_PS_EXITING] = LC_PS_BIT(LC_PS_DEAD),
     [LC_PS_DEAD] = LC_PS_BIT(LC_PS_BACKOFF) | LC_PS_BIT(LC_PS_EMPTY),
@@ -40,8 +46,8 @@ void
 lc__proc_state(struct lc__proc *p, enum lc_pstate to)
 {
 	assert(legal[p->state] & LC_PS_BIT(to)); /* our own bug, whatever the child did */
-	lc_log(LC_LOG_DEBUG, "worker %s/%u (pid %ld): %s -> %s", p->pool->name, p->index, (long)p->pid,
-	       lc_pstate_name(p->state), lc_pstate_name(to));
+	lc_log(LC_LOG_DEBUG, "%s (pid %ld): %s -> %s", p->name, (long)p->pid, lc_pstate_name(p->state),
+	       lc_pstate_name(to));
 	p->state = to;
 }
 
@@ -51,56 +57,63 @@ lc__proc_live(const struct lc__proc *p)
 	return p->state != LC_PS_EMPTY && p->state != LC_PS_DEAD && p->state != LC_PS_BACKOFF;
 }
 
-struct lc__proc *
-lc__proc_slot(struct lc__arb *a, struct lc__pool *pool, uint32_t index)
+const struct lc_conf_main *
+lc__proc_main(const struct lc__arb *a, const struct lc__proc *p)
 {
-	struct lc__proc **v, *p;
+	return p->pool ? p->pool->gen->main : a->main;
+}
 
-	for (uint32_t i = 0; i < a->nprocs; i++)
-		if (a->procs[i]->pool == pool && a->procs[i]->index == index)
-			return a->procs[i];
-	v = realloc(a->procs, (a->nprocs + 1) * sizeof(*v));
-	if (!v)
-		return NULL;
-	a->procs = v;
-	p = calloc(1, sizeof(*p));
-	if (!p)
-		return NULL;
-	p->pool = pool;
-	p->index = index;
-	p->id = a->nprocs;
-	p->pidfd = -1;
-	a->procs[a->nprocs++] = p;
+struct lc__proc *
+lc__proc_new(struct lc__arb *a, const struct lc__kind *kind, const char *name)
+{
+	struct lc__proc *p = NULL, **v;
+	uint32_t id;
+
+	for (id = 0; id < a->nprocs && a->procs[id]->kind; id++)
+		;
+	if (id == a->nprocs) {
+		v = realloc(a->procs, (a->nprocs + 1) * sizeof(*v));
+		if (!v)
+			return NULL;
+		a->procs = v;
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			return NULL;
+		a->procs[a->nprocs++] = p;
+	}
+	p = a->procs[id];
+	*p = (struct lc__proc){.kind = kind, .id = id, .pidfd = -1};
+	snprintf(p->name, sizeof(p->name), "%s", name);
 	return p;
 }
 
-/* ---- respawn ---- */
-
-/* 0 for the first failure of what had worked, then MIN, 2 MIN, ... MAX, less up to a quarter so that many do not march
- * in step. */
-uint32_t
-lc__respawn_delay(uint32_t failures, uint64_t min, uint64_t max, uint32_t rnd)
+void
+lc__proc_free(struct lc__proc *p)
 {
-	uint64_t d = min;
-
-	if (failures == 0)
-		return 0;
-	while (--failures > 0 && d < max)
-		d *= 2;
-	if (d > max)
-		d = max;
-	d -= d / 4 * (rnd % 1024) / 1024;
-	return d > UINT32_MAX ? UINT32_MAX : (uint32_t)d;
+	assert(p->state == LC_PS_EMPTY && !p->chan);
+	p->kind = NULL;
+	p->pool = NULL;
 }
 
-static uint32_t
-rnd(struct lc__arb *a)
+struct lc__proc *
+lc__proc_slot(struct lc__arb *a, struct lc__pool *pool, uint32_t index)
 {
-	a->rnd ^= a->rnd << 13;
-	a->rnd ^= a->rnd >> 7;
-	a->rnd ^= a->rnd << 17;
-	return (uint32_t)(a->rnd >> 32);
+	struct lc__proc *p;
+	char name[96];
+
+	for (uint32_t i = 0; i < a->nprocs; i++)
+		if (a->procs[i]->pool == pool && a->procs[i]->index == index && !a->procs[i]->leaving)
+			return a->procs[i];
+	snprintf(name, sizeof(name), "worker %.64s/%u", pool->name, index);
+	p = lc__proc_new(a, &lc__worker_kind, name);
+	if (p) {
+		p->pool = pool;
+		p->index = index;
+	}
+	return p;
 }
+
+/* ---- start ---- */
 
 static void
 close_handles(struct lc__arb *a, struct lc__proc *p)
@@ -112,98 +125,80 @@ close_handles(struct lc__arb *a, struct lc__proc *p)
 	p->pidfd = -1;
 }
 
-/* Start it again, later, or not at all. */
-static void
-decide(struct lc__arb *a, struct lc__proc *p)
-{
-	uint32_t delay;
-
-	if (a->stopping || p->index >= p->pool->target) {
-		lc__proc_state(p, LC_PS_EMPTY);
-		return;
-	}
-	if (p->was_ready && a->now - p->ready_at >= LC__HEALTHY)
-		p->failures = 0;
-	if (!p->was_ready && p->failures == 0)
-		p->failures = 1;
-	delay =
-	    lc__respawn_delay(p->failures, p->pool->conf->respawn_delay.min, p->pool->conf->respawn_delay.max, rnd(a));
-	p->failures++;
-	lc__proc_state(p, LC_PS_BACKOFF);
-	p->deadline = a->now + delay;
-	if (delay == 0)
-		lc__proc_judge(a, p);
-	else
-		lc_log(LC_LOG_NOTICE, "worker %s/%u is started again in %.2f s", p->pool->name, p->index,
-		       delay / 1000.0);
-}
-
-void
-lc__proc_spawn(struct lc__arb *a, struct lc__proc *p)
+int
+lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int64_t deadline)
 {
 	struct lcimsg_opts o = {
 	    .struct_size = sizeof(o), .flags = LCIMSG_OWN_FD, .role = LC_ROLE_ARBITER, .build = "licorne " LC_VERSION};
-	struct lc__child ch = {.role = "worker", .out = -1, .creds = &a->creds, .group = true};
 	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = p->id};
-	char title[160];
-	int sv[2], r;
+	int sv[2] = {-1, -1}, r = 0;
 
 	lc__proc_state(p, LC_PS_SPAWNING);
 	p->pid = 0;
 	p->spawned_at = p->beat_at = p->tokens_at = a->now;
 	p->ready_at = p->partial_since = 0;
-	p->deadline = a->now + (int64_t)a->main->startup_timeout;
+	p->deadline = deadline;
 	p->was_ready = p->reaped = p->chan_eof = p->boot_failed = p->core = p->told = false;
 	p->sig = p->status_code = p->status_sig = 0;
 	p->why[0] = 0;
 	p->tokens = LC__MSG_BURST;
 	memset(&p->beat, 0, sizeof(p->beat));
 
-	r = lcimsg_pair(sv, SOCK_STREAM);
-	if (r < 0)
-		goto fail;
-	r = lcimsg_open(&p->chan, sv[0], &o);
-	if (r < 0) {
-		close(sv[1]);
-		goto fail;
+	if (p->kind->role) {
+		r = lcimsg_pair(sv, SOCK_STREAM);
+		if (r == 0)
+			r = lcimsg_open(&p->chan, sv[0], &o);
+		p->ev = EPOLLIN;
+		if (r == 0 && epoll_ctl(a->epfd, EPOLL_CTL_ADD, sv[0], &ev) < 0)
+			r = -errno;
+		ch->fd3 = sv[1];
 	}
-	p->ev = EPOLLIN;
-	if (epoll_ctl(a->epfd, EPOLL_CTL_ADD, sv[0], &ev) < 0) {
-		r = -errno;
+	if (r == 0)
+		p->pid = lc__child_spawn(ch);
+	if (sv[1] >= 0)
 		close(sv[1]);
-		goto fail;
-	}
-	snprintf(title, sizeof(title), "licorne: worker %s/%u", p->pool->name, p->index);
-	ch.title = title;
-	ch.fd3 = sv[1];
-	p->pid = lc__child_spawn(&ch);
-	close(sv[1]);
-	if (p->pid < 0) {
-		r = (int)p->pid;
+	if (r < 0 || p->pid < 0) {
+		r = r < 0 ? r : (int)p->pid;
 		p->pid = 0;
-		goto fail;
+		lc_log(LC_LOG_ERROR, "%s cannot be started: %s", p->name, strerror(-r));
+		snprintf(p->why, sizeof(p->why), "cannot be started: %s", strerror(-r));
+		close_handles(a, p);
+		lc__proc_state(p, LC_PS_DEAD);
+		return r;
 	}
 	/* It cannot be another process: as long as we do not reap it, nobody gets its pid. */
 	p->pidfd = pidfd_open(p->pid, 0);
-	lc_log(LC_LOG_INFO, "worker %s/%u started as pid %ld", p->pool->name, p->index, (long)p->pid);
-	lc__peer_write(a, p);
-	return;
-fail:
-	lc_log(LC_LOG_ERROR, "worker %s/%u cannot be started: %s", p->pool->name, p->index, strerror(-r));
+	lc_log(LC_LOG_INFO, "%s started as pid %ld", p->name, (long)p->pid);
+	if (p->chan)
+		lc__peer_write(a, p);
+	return 0;
+}
+
+void
+lc__proc_spawn(struct lc__arb *a, struct lc__proc *p)
+{
+	struct lc__child ch = {
+	    .role = "worker", .fd3 = -1, .out = -1, .err = -1, .creds = &p->pool->gen->creds, .group = true};
+	char title[160];
+
+	snprintf(title, sizeof(title), "licorne: %s", p->name);
+	ch.title = title;
+	if (lc__proc_start(a, p, &ch, a->now + (int64_t)lc__proc_main(a, p)->startup_timeout) < 0)
+		p->kind->ended(a, p);
+}
+
+void
+lc__proc_let_go(struct lc__arb *a, struct lc__proc *p)
+{
 	close_handles(a, p);
-	lc__proc_state(p, LC_PS_DEAD);
-	/* The machine's fault, not the application's: worth another try unless nothing ever ran. */
-	if (lc__arb_boot_failed(a, p->pool)) {
-		lc__proc_state(p, LC_PS_EMPTY);
-		return;
-	}
-	decide(a, p);
+	lc__proc_state(p, LC_PS_EMPTY);
+	lc__proc_free(p);
 }
 
 /* ---- orders ---- */
 
-static void
-signal_to(struct lc__proc *p, int sig)
+void
+lc__proc_signal(struct lc__proc *p, int sig)
 {
 	if (p->reaped || p->pid <= 0)
 		return;
@@ -222,9 +217,9 @@ lc__proc_kill(struct lc__arb *a, struct lc__proc *p, int sig, const char *fmt, .
 	va_start(ap, fmt);
 	vsnprintf(p->why, sizeof(p->why), fmt, ap);
 	va_end(ap);
-	lc_log(LC_LOG_ERROR, "worker %s/%u (pid %ld) %s: the arbiter sends %s", p->pool->name, p->index, (long)p->pid,
-	       p->why, lc__signal_name(sig, name));
-	signal_to(p, sig);
+	lc_log(LC_LOG_ERROR, "%s (pid %ld) %s: the arbiter sends %s", p->name, (long)p->pid, p->why,
+	       lc__signal_name(sig, name));
+	lc__proc_signal(p, sig);
 	if (p->state != LC_PS_EXITING)
 		lc__proc_state(p, LC_PS_EXITING);
 	p->deadline = a->now + LC__KILL_GRACE;
@@ -241,7 +236,7 @@ order(struct lc__proc *p, uint16_t type, const void *data, size_t n)
 void
 lc__proc_drain(struct lc__arb *a, struct lc__proc *p)
 {
-	int64_t deadline = a->now + (int64_t)a->main->graceful_timeout;
+	int64_t deadline = a->now + (int64_t)lc__proc_main(a, p)->graceful_timeout;
 	uint8_t b[8];
 
 	for (int i = 0; i < 8; i++)
@@ -249,11 +244,12 @@ lc__proc_drain(struct lc__arb *a, struct lc__proc *p)
 	switch (p->state) {
 	case LC_PS_BACKOFF:
 		lc__proc_state(p, LC_PS_EMPTY);
+		lc__proc_free(p);
 		return;
 	case LC_PS_SPAWNING: /* has done nothing yet */
 		snprintf(p->why, sizeof(p->why), "no longer needed");
 		p->told = true;
-		signal_to(p, SIGKILL);
+		lc__proc_signal(p, SIGKILL);
 		lc__proc_state(p, LC_PS_EXITING);
 		p->deadline = a->now + LC__KILL_GRACE;
 		return;
@@ -266,7 +262,7 @@ lc__proc_drain(struct lc__arb *a, struct lc__proc *p)
 		return;
 	}
 	if (order(p, LC_MSG_DRAIN, b, sizeof(b)) < 0)
-		signal_to(p, SIGTERM); /* the same meaning */
+		lc__proc_signal(p, SIGTERM); /* the same meaning */
 	p->told = true;
 	lc__proc_state(p, LC_PS_DRAINING);
 	p->deadline = deadline;
@@ -278,18 +274,19 @@ lc__proc_quit(struct lc__arb *a, struct lc__proc *p)
 {
 	if (p->state == LC_PS_BACKOFF) {
 		lc__proc_state(p, LC_PS_EMPTY);
+		lc__proc_free(p);
 		return;
 	}
 	if (!lc__proc_live(p))
 		return;
 	if (p->state == LC_PS_EXITING) { /* asked before, and in a hurry now */
-		signal_to(p, SIGKILL);
+		lc__proc_signal(p, SIGKILL);
 		return;
 	}
 	snprintf(p->why, sizeof(p->why), "quick stop");
 	p->told = true;
 	if (p->state == LC_PS_SPAWNING || order(p, LC_MSG_STOP, NULL, 0) < 0)
-		signal_to(p, SIGKILL);
+		lc__proc_signal(p, SIGKILL);
 	lc__proc_state(p, LC_PS_EXITING);
 	p->deadline = a->now + LC__KILL_GRACE;
 	lc__peer_write(a, p);
@@ -319,8 +316,10 @@ tell_end(struct lc__arb *a, struct lc__proc *p)
 		level = LC_LOG_INFO;
 	else if (p->boot_failed)
 		level = LC_LOG_INFO; /* its text was logged */
-	lc_log(level, "worker %s/%u (pid %ld) %s after %.1f s%s%s", p->pool->name, p->index, (long)p->pid, how, up,
-	       p->was_ready || p->boot_failed ? "" : ", before it could serve", by);
+	if (p->kind != &lc__worker_kind)
+		level = LC_LOG_DEBUG; /* who asked for it says more */
+	lc_log(level, "%s (pid %ld) %s after %.1f s%s%s", p->name, (long)p->pid, how, up,
+	       p->was_ready || p->boot_failed || p->kind != &lc__worker_kind ? "" : ", before it could serve", by);
 }
 
 static void
@@ -335,14 +334,12 @@ bury(struct lc__arb *a, struct lc__proc *p, const siginfo_t *si)
 	}
 	/* Its last words.  Bounded: a grandchild could go on writing. */
 	lc__peer_read(a, p, 64);
+	if (p->state == LC_PS_EMPTY) /* which were that it serves without us */
+		return;
 	close_handles(a, p);
 	lc__proc_state(p, LC_PS_DEAD);
 	tell_end(a, p);
-	if (!p->was_ready && p->index < p->pool->target && lc__arb_boot_failed(a, p->pool)) {
-		lc__proc_state(p, LC_PS_EMPTY);
-		return;
-	}
-	decide(a, p);
+	p->kind->ended(a, p);
 }
 
 void
@@ -378,7 +375,7 @@ lc__proc_next_deadline(const struct lc__arb *a, const struct lc__proc *p)
 	case LC_PS_DEAD:
 		return INT64_MAX;
 	case LC_PS_READY:
-		d = p->beat_at + (int64_t)a->main->heartbeat_timeout;
+		d = p->beat_at + (int64_t)lc__proc_main(a, p)->heartbeat_timeout;
 		break;
 	default:
 		d = p->deadline;
@@ -420,27 +417,26 @@ lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 	switch (p->state) {
 	case LC_PS_SPAWNING:
 	case LC_PS_STARTING:
-		lc__proc_kill(a, p, SIGABRT, "could not serve within startup_timeout, %.1f s",
-			      (double)a->main->startup_timeout / 1000.0);
+		lc__proc_kill(a, p, p->kind->startup_sig, "%s, %.1f s", p->kind->late,
+			      (double)(p->deadline - p->spawned_at) / 1000.0);
 		break;
 	case LC_PS_READY:
 		lc__proc_kill(a, p, SIGABRT,
 			      "gave no sign of life for %.1f s (heartbeat_timeout %.1f s; %u requests were running)",
-			      (double)(a->now - p->beat_at) / 1000.0, (double)a->main->heartbeat_timeout / 1000.0,
-			      p->beat.inflight);
+			      (double)(a->now - p->beat_at) / 1000.0,
+			      (double)lc__proc_main(a, p)->heartbeat_timeout / 1000.0, p->beat.inflight);
 		break;
 	case LC_PS_DRAINING:
 		if (p->was_ready)
 			lc__proc_kill(a, p, SIGKILL,
 				      "has not finished its requests within graceful_timeout, %.1f s (%u were running)",
-				      (double)a->main->graceful_timeout / 1000.0, p->beat.inflight);
+				      (double)lc__proc_main(a, p)->graceful_timeout / 1000.0, p->beat.inflight);
 		else
 			lc__proc_kill(a, p, SIGKILL, "was still starting");
 		break;
 	case LC_PS_EXITING:
 		if (p->sig == SIGKILL) { /* in the kernel, and does not come back */
-			lc_log(LC_LOG_ERROR, "worker %s/%u (pid %ld) does not die of SIGKILL", p->pool->name, p->index,
-			       (long)p->pid);
+			lc_log(LC_LOG_ERROR, "%s (pid %ld) does not die of SIGKILL", p->name, (long)p->pid);
 			p->deadline = a->now + 30000;
 		} else {
 			lc__proc_kill(a, p, SIGKILL, "%s, and did not exit within %.1f s",

@@ -5,6 +5,9 @@
  * Random, never on disk, replaced every secret_rotation.  A process knows two, the one in use and the one before; what
  * was made with older ones cannot be opened by anybody.  A process that has not read SECRET yet is merely a moment
  * behind.
+ *
+ * It is the secret of the pool's name: a new generation goes on with it, and so does a successor.  While there are two
+ * arbiters none is replaced, lest they have different ones.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,17 +19,38 @@
 static int
 draw(uint8_t to[LC_SECRET])
 {
-	if (getrandom(to, LC_SECRET, 0) == (ssize_t)LC_SECRET)
-		return 0;
-	lc_log(LC_LOG_CRIT, "the system has no random bytes: %m");
-	return -EIO;
+	return getrandom(to, LC_SECRET, 0) == (ssize_t)LC_SECRET ? 0 : -EIO;
+}
+
+static struct lc__pool *
+of_name(struct lc__gen *g, const char *name)
+{
+	for (uint32_t i = 0; g && i < g->npools; i++)
+		if (!strcmp(g->pools[i].name, name))
+			return &g->pools[i];
+	return NULL;
 }
 
 int
-lc__secret_init(struct lc__pool *pool, int64_t now)
+lc__secret_init(struct lc__arb *a, struct lc__pool *pool)
 {
-	pool->secret.until = now + (int64_t)pool->conf->secret_rotation;
-	return draw(pool->secret.now) < 0 || draw(pool->secret.before) < 0 ? -EIO : 0;
+	const struct lc__secret *old = lc__successor_secret(a, pool->name);
+	const struct lc__pool *serves = of_name(a->gen, pool->name);
+	int64_t until = lc__now_ms() + (int64_t)pool->conf->secret_rotation;
+
+	if (serves)
+		old = &serves->secret;
+	if (old) {
+		pool->secret = *old;
+		if (until < pool->secret.until) /* it is to be replaced sooner than it was */
+			pool->secret.until = until;
+		return 0;
+	}
+	pool->secret.until = until;
+	if (draw(pool->secret.now) == 0 && draw(pool->secret.before) == 0)
+		return 0;
+	lc__complain(a, "the system has no random bytes: %s", strerror(errno));
+	return -EIO;
 }
 
 int64_t
@@ -34,9 +58,9 @@ lc__secret_deadline(const struct lc__arb *a)
 {
 	int64_t next = INT64_MAX;
 
-	for (uint32_t i = 0; i < a->npools; i++)
-		if (a->pools[i].secret.until < next)
-			next = a->pools[i].secret.until;
+	for (uint32_t i = 0; i < a->gen->npools && !a->predecessor && !lc__upgrading(a); i++)
+		if (a->gen->pools[i].secret.until < next)
+			next = a->gen->pools[i].secret.until;
 	return next;
 }
 
@@ -55,16 +79,18 @@ tell(struct lc__arb *a, const struct lc__pool *pool)
 		lcimsg_put_bytes(m, pool->secret.now, LC_SECRET);
 		r = lcimsg_submit(p->chan, m);
 		if (r < 0)
-			lc_log(LC_LOG_WARN, "worker %s/%u (pid %ld) goes on with its old secret: %s", p->pool->name,
-			       p->index, (long)p->pid, strerror(-r));
+			lc_log(LC_LOG_WARN, "%s (pid %ld) goes on with its old secret: %s", p->name, (long)p->pid,
+			       strerror(-r));
 	}
 }
 
 void
 lc__secret_rotate(struct lc__arb *a)
 {
-	for (uint32_t i = 0; i < a->npools; i++) {
-		struct lc__pool *pool = &a->pools[i];
+	if (lc__secret_deadline(a) > a->now)
+		return;
+	for (uint32_t i = 0; i < a->gen->npools; i++) {
+		struct lc__pool *pool = &a->gen->pools[i], *trial = of_name(a->reload.gen, pool->name);
 		struct lc__secret *s = &pool->secret;
 		uint8_t next[LC_SECRET];
 
@@ -77,6 +103,10 @@ lc__secret_rotate(struct lc__arb *a)
 		memcpy(s->now, next, LC_SECRET);
 		explicit_bzero(next, sizeof(next));
 		tell(a, pool);
+		if (trial) {
+			trial->secret = *s;
+			tell(a, trial);
+		}
 		lc_log(LC_LOG_DEBUG, "pool %s has a new secret", pool->name);
 	}
 }

@@ -26,6 +26,7 @@
 
 static const char usage_line[] = "usage: licorne [-c FILE] [-g 'DIRECTIVES'] [-p PREFIX] [-t | -T] [-V] [-h]\n"
 				 "       licorne run MODULE:APP [OPTION ...]\n"
+				 "       licorne reload [-c FILE] [--wait]\n"
 				 "       licorne module NAME|FILE\n";
 
 static const char help[] =
@@ -39,9 +40,12 @@ static const char help[] =
     "  -h               print this and exit\n"
     "\n"
     "  run MODULE:APP   serve an application without a configuration file; `licorne run -h` says more\n"
+    "  reload           have the licorne that serves a configuration read it anew; `licorne reload -h` says more\n"
     "  module NAME      what a module offers; `licorne module --markdown` prints the reference of directives\n"
     "\n"
-    "Signals: TERM finishes what runs and ends, INT and QUIT end at once, TTIN and TTOU add and remove a worker.\n"
+    "Signals: TERM finishes what runs and ends, INT and QUIT end at once, HUP reloads, USR1 opens log files anew, "
+    "USR2\n"
+    "starts another binary in place of this one, TTIN and TTOU add and remove a worker, WINCH ends all workers.\n"
     "Exit status: 0 ended as it was told, 1 configuration or addresses, 2 command line, 3 the application does not "
     "start.\n";
 
@@ -104,8 +108,11 @@ lc_cli_main(int argc, char **argv)
 
 	if (argc >= 3 && strcmp(argv[1], "--role") == 0)
 		return role_main(argc, argv);
+	lc_arb_remember(argv);
 	if (argc >= 2 && strcmp(argv[1], "run") == 0)
 		return lc_cli_run(argc - 1, argv + 1);
+	if (argc >= 2 && strcmp(argv[1], "reload") == 0)
+		return lc_cli_reload(argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], "module") == 0)
 		return module_main(argc - 1, argv + 1);
 	opterr = 0;

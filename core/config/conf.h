@@ -106,12 +106,15 @@ struct lc_conf_main {
 	struct lc_list log_format; /* lines: name, [escape=...], text ... */
 };
 struct lc_conf_pool {
-	const char *processes;         /* "auto" or a number, 1..1024 */
-	struct lc_msec2 respawn_delay; /* ms */
-	uint64_t worker_connections;   /* per process */
-	struct lc_list protocols;      /* module names in ALPN order; n = 0: all loaded, in load order */
-	uint64_t secret_rotation;      /* ms */
-	struct lc_list access_log;     /* lines: absolute path, "-" (standard output) or "off"; [format] */
+	const char *processes;                      /* "auto" or a number, 1..1024 */
+	struct lc_msec2 respawn_delay;              /* ms */
+	uint64_t worker_connections;                /* per process */
+	struct lc_list protocols;                   /* module names in ALPN order; n = 0: all loaded, in load order */
+	uint64_t secret_rotation;                   /* ms */
+	struct lc_list access_log;                  /* lines: absolute path, "-" (standard output) or "off"; [format] */
+	uint64_t max_requests, max_requests_jitter; /* of one process; 0: no limit */
+	uint64_t max_age;                           /* ms; 0: no limit */
+	uint64_t max_rss;                           /* bytes; 0: no limit */
 };
 /* One access log of a pool. */
 struct lc_conf_access {

@@ -16,6 +16,8 @@ static const struct lc_range connections_range = {1, 1048576};
 static const struct lc_range timeout_range = {100, 86400000};
 static const struct lc_range rotation_range = {1000, UINT64_C(30) * 86400000};
 static const struct lc_range delay_range = {1, 3600000};
+static const struct lc_range requests_range = {0, 4000000000}, age_range = {0, 3153600000000};
+static const struct lc_range rss_range = {0, UINT64_C(1) << 50};
 static const struct lc_range mode_range = {0, 0777};
 static const struct lc_enum no_path[] = {{"off", 0}, {"-", 1}, {NULL, 0}};
 static const struct lc_lines access_lines = {
@@ -26,7 +28,7 @@ static const struct lc_lines format_lines = {.min = 2, .max = LC__ARGS_MAX, .che
 
 static const struct lc_directive syntax_rows[] = {
     LC_ROW_(
-	LC_T_BLOCK, "load_module", LC_C_MAIN, LC_D_RESTART, 0, NULL, NULL, "NAME | PATH", "Loads a module.",
+	LC_T_BLOCK, "load_module", LC_C_MAIN, 0, 0, NULL, NULL, "NAME | PATH", "Loads a module.",
 	"A name is looked for as `NAME.so` in the folders of `LICORNE_MODULE_PATH`, in the build tree when licorne "
 	"runs\n"
 	"from it, and in the folder of installed modules. A word with a `/` in it is a path, relative to the prefix.\n"
@@ -96,12 +98,12 @@ const struct lc_dirset lc_core_syntax = {
 /* ---- main ---- */
 
 static const struct lc_directive main_rows[] = {
-    LC_STRING(struct lc_conf_main, user, "user", LC_C_MAIN, LC_D_RESTART, NULL, "The user that child processes run as.",
+    LC_STRING(struct lc_conf_main, user, "user", LC_C_MAIN, 0, NULL, "The user that child processes run as.",
 	      "Only has an effect when licorne is started as root: the arbiter keeps its rights to bind addresses and "
 	      "open files,\n"
 	      "everything else drops them. Not set: children stay who the arbiter is."),
-    LC_STRING(struct lc_conf_main, group, "group", LC_C_MAIN, LC_D_RESTART, NULL,
-	      "The group that child processes run as.", "Not set: the first group of `user`."),
+    LC_STRING(struct lc_conf_main, group, "group", LC_C_MAIN, 0, NULL, "The group that child processes run as.",
+	      "Not set: the first group of `user`."),
     LC_PATH(struct lc_conf_main, pid_file, "pid_file", LC_C_MAIN, LC_D_RESTART, NULL,
 	    "Where the arbiter writes its process id.", "Not set: nowhere. The file is removed when licorne ends."),
     LC_ROW_(LC_T_CUSTOM, "error_log", LC_C_MAIN, 0, LC_AT_(struct lc_conf_main, error_log, struct lc_list),
@@ -187,17 +189,22 @@ static const struct lc_directive pool_rows[] = {
 	    "How long to wait before a process that ended is started again.",
 	    "One that had worked well is started again at once. One that keeps failing waits about MIN, then twice as "
 	    "long each\n"
-	    "time, up to MAX."),
+	    "time, up to MAX.\n"
+	    "\n"
+	    "A pool of which more than 5 processes (or than it has, if that is more) end by themselves within 30 s is "
+	    "degraded:\n"
+	    "for each further one the whole pool waits MIN, then twice as long, up to MAX. The log says so."),
     LC_UINT(struct lc_conf_pool, worker_connections, "worker_connections", LC_C_MAIN | LC_C_POOL, "16384",
 	    &connections_range, "How many connections one process holds at once.",
 	    "At that number it stops accepting until one is closed; other processes of the pool go on. The limit of "
 	    "open files\n"
 	    "has to allow for it; where it does not, fewer are served and a warning says how many."),
-    LC_MSEC(struct lc_conf_pool, secret_rotation, "secret_rotation", LC_C_MAIN | LC_C_POOL, "1h", &rotation_range,
-	    "How long a secret of the pool is in use.",
-	    "From a random secret that the processes of a pool share, modules make keys, such as that of TLS session "
-	    "tickets.\n"
-	    "After this time the arbiter makes another one; what was made with the old one is accepted for as long again."),
+    LC_MSEC(
+	struct lc_conf_pool, secret_rotation, "secret_rotation", LC_C_MAIN | LC_C_POOL, "1h", &rotation_range,
+	"How long a secret of the pool is in use.",
+	"From a random secret that the processes of a pool share, modules make keys, such as that of TLS session "
+	"tickets.\n"
+	"After this time the arbiter makes another one; what was made with the old one is accepted for as long again."),
     LC_LIST(struct lc_conf_pool, protocols, "protocols", LC_C_MAIN | LC_C_POOL, NULL, "MODULE ...",
 	    "Which protocols the pool speaks, the preferred one first.",
 	    "Names of loaded protocol modules, in the order in which they are offered to clients. Not set: all that "
@@ -210,6 +217,24 @@ static const struct lc_directive pool_rows[] = {
 	"`log_format`. A pool may have up to eight access logs, a line each. The arbiter opens the files, with mode "
 	"0644, and\n"
 	"anew at SIGUSR1. See [logging](../logging.md)."),
+    LC_UINT(struct lc_conf_pool, max_requests, "max_requests", LC_C_MAIN | LC_C_POOL, "0", &requests_range,
+	    "After how many requests a process is replaced.",
+	    "0: never. Another process is started in its slot; when that is ready, the old one finishes what it has "
+	    "and ends.\n"
+	    "One process of a pool is replaced at a time, the next when that is done. The number is looked at every "
+	    "second, and\n"
+	    "the old process serves on until the new one is ready: it will have had more requests than this."),
+    LC_UINT(struct lc_conf_pool, max_requests_jitter, "max_requests_jitter", LC_C_MAIN | LC_C_POOL, "0",
+	    &requests_range, "By how many, at random, `max_requests` is more for a process.",
+	    "Spreads the replacements of a pool's processes over time."),
+    LC_MSEC(struct lc_conf_pool, max_age, "max_age", LC_C_MAIN | LC_C_POOL, "0", &age_range,
+	    "For how long a process serves until it is replaced.",
+	    "0: for ever. Counted from when it was ready; replaced as by `max_requests`."),
+    LC_SIZE(struct lc_conf_pool, max_rss, "max_rss", LC_C_MAIN | LC_C_POOL, "0", &rss_range,
+	    "From how much resident memory on a process is replaced.",
+	    "0: never. What `ps` shows as RSS, what it shares with others included; looked at every second, and too "
+	    "much twice\n"
+	    "in a row is too much. Replaced as by `max_requests`: for a while there are both."),
 };
 
 static int

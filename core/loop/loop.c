@@ -58,7 +58,7 @@ lc_loop_init(struct lc_loop *l)
 		return r;
 	}
 	l->wake_ev = (struct lc_ev){.fn = wake_fired, .fd = l->wake_fd};
-	lc_loop_clock(l);
+	l->polled = lc_loop_clock(l);
 	return lc_ev_set(l, &l->wake_ev, EPOLLIN | EPOLLET, 0);
 }
 
@@ -240,7 +240,7 @@ lead_run(struct lc_loop *l)
 		lc_loop_token(l, LC_TOKEN_IDLE);
 		int n = epoll_wait(l->ep, l->batch, LC_LOOP_BATCH, ms);
 		lc_loop_token(l, LC_TOKEN_LOOP);
-		lc_loop_clock(l);
+		l->polled = lc_loop_clock(l);
 		l->n = n > 0 ? (uint32_t)n : 0; /* EINTR: an empty batch */
 		if (l->n > 1)
 			listeners_first(l);

@@ -72,6 +72,7 @@ struct lc_loop {
 	int stop;
 	uint64_t now;      /* ns, CLOCK_MONOTONIC, as of this batch or the last long call in it */
 	uint64_t now_tick; /* lc_ticks() when `now` was read */
+	uint64_t polled;   /* ns: as of when the batch has all events; timers are due by this */
 	_Atomic uint64_t token;
 	_Atomic(struct lc_post *) posted; /* pushed by any thread, newest first */
 	struct lc_post *posts;            /* drained, oldest first */

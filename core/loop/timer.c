@@ -82,11 +82,16 @@ lc__timer_done(struct lc_loop *l)
 	l->ntc = 0;
 }
 
-/* Expired timers, one at a time and from the loop's own lists: the lead may be handed on inside fn. */
+/*
+ * Expired timers, one at a time and from the loop's own lists: the lead may be handed on inside fn.
+ *
+ * Expired as of when events were collected last, not by now: a call in this batch may have taken long, and what came
+ * meanwhile (the request that an idle connection's timer waits for) is to be seen before the timer.
+ */
 void
 lc__timer_run(struct lc_loop *l)
 {
-	uint64_t now = lc_loop_ms(l);
+	uint64_t now = l->polled / 1000000;
 
 	if (now < l->next_at)
 		return;

@@ -522,9 +522,13 @@ lc_worker_main(void)
 		return 1;
 	}
 	if ((r = lc_ctl_setup(w->ctl, &w->setup)) < 0) {
+		if (r == -ESHUTDOWN) /* no longer needed */
+			return 0;
 		lc_log(LC_LOG_ERROR, "no configuration came from the arbiter: %s", strerror(-r));
 		return 1;
 	}
+	snprintf(w->role, sizeof(w->role), "%u", w->setup->slot);
+	setenv("LICORNE_SLOT", w->role, 1); /* before anything of the application's runs */
 	lc_srv_register_tables();
 	if ((r = lc_srv_init(&w->srv)) < 0)
 		return boot_failed(w, "cannot start: %s", strerror(-r));

@@ -4,9 +4,9 @@
  *
  * Resumption is by tickets alone: no session of a client is kept here.  What was agreed on with one listener is nothing
  * at another, which may ask for other client certificates: the context of sessions and the keys of tickets depend on
- * the listener and its certificates, and, by the pool's secret, are the same in all of its processes and in the next
- * generation.  A ticket of the key before is taken, and replaced, and so is every one of TLS 1.3,
- * where a ticket is for one use (RFC 8446 C.4).
+ * the listener and on whom its certificates are for, and, by the pool's secret, are the same in all of its processes
+ * and in the next generation.  Not on the certificates themselves: one that was renewed ends no session.  A ticket of
+ * the key before is taken, and replaced, and so is every one of TLS 1.3, where a ticket is for one use (RFC 8446 C.4).
  *
  * Format as OpenSSL's own: AES-256-CBC, HMAC-SHA-256.  The callback never fails for a strange ticket: a full handshake
  * follows.
@@ -71,7 +71,19 @@ make_key(const struct tls_lsn *l, struct lc_str secret, struct tls_ticket_key *r
 	return ok ? 0 : -ENOMEM;
 }
 
-/* What the listener and its sites ask of a client. */
+static int
+digest_subject(EVP_MD_CTX *h, X509 *x)
+{
+	int at = X509_get_ext_by_NID(x, NID_subject_alt_name, -1);
+	const ASN1_OCTET_STRING *alt = at >= 0 ? X509_EXTENSION_get_data(X509_get_ext(x, at)) : NULL;
+	unsigned char md[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+
+	return X509_NAME_digest(X509_get_subject_name(x), EVP_sha256(), md, &n) && EVP_DigestUpdate(h, md, n) &&
+	       (!alt || EVP_DigestUpdate(h, ASN1_STRING_get0_data(alt), (size_t)ASN1_STRING_length(alt)));
+}
+
+/* Who the listener and its sites are, and what they ask of a client. */
 static int
 make_id(struct tls_lsn *l, uint32_t index)
 {
@@ -83,7 +95,7 @@ make_id(struct tls_lsn *l, uint32_t index)
 
 	for (const struct tls_site *s = l->sites; ok && s; s = s->next) {
 		const STACK_OF(X509_NAME) *ca = SSL_CTX_get_client_CA_list(s->ctx);
-		ok = X509_digest(SSL_CTX_get0_certificate(s->ctx), EVP_sha256(), md, &n) && EVP_DigestUpdate(h, md, n);
+		ok = digest_subject(h, SSL_CTX_get0_certificate(s->ctx));
 		for (int k = 0; ok && k < sk_X509_NAME_num(ca); k++)
 			ok = X509_NAME_digest(sk_X509_NAME_value(ca, k), EVP_sha256(), md, &n) &&
 			     EVP_DigestUpdate(h, md, n);

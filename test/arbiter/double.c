@@ -273,6 +273,11 @@ lc_worker_main(void)
 		raise(SIGSEGV);
 	if (IS("boot-hangs"))
 		hang();
+	if (IS("gated")) { /* until the test makes the file */
+		snprintf(path, sizeof(path), "%s/gate", dir);
+		while (access(path, F_OK) < 0)
+			(void)poll(NULL, 0, 5);
+	}
 	lc_ctl_ready(c);
 	if (IS("unknown"))
 		raw(0x7777, 0, "x", 1);
@@ -325,6 +330,7 @@ main(int argc, char **argv)
 		_exit(lc_worker_main()); /* what it leaks on purpose is of no interest */
 	if (argc != 2)
 		return LC_EXIT_USAGE;
+	lc_arb_remember(argv);
 	o.path = argv[1];
 	return lc_arb_main(&o);
 }

@@ -230,6 +230,7 @@ class Server:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         before: Iterable[str] = (),
+        program: Path = BINARY,
         listeners: int = 1,
         ready: int = 1,
     ) -> None:
@@ -239,7 +240,7 @@ class Server:
         self.allowed: list[str] = []
         self.addresses: list[str] = []
         self.status: int | None = None
-        argv: list[str | Path] = [*before, BINARY]
+        argv: list[str | Path] = [*before, program]
         if text is not None:
             self.conf = folder / "licorne.conf"
             self.conf.write_text(text)

@@ -24,6 +24,9 @@ class Load:
         self.server, self.target = server, target
         self.outcomes: Counter[str] = Counter()
         self.pids: Counter[int] = Counter()
+        self.lost: Counter[int] = (
+            Counter()
+        )  # what got no answer, by the process that had the connection; 0: nobody knows
         self.details: list[str] = []
         self.over = threading.Event()
         self.lock = threading.Lock()
@@ -35,6 +38,10 @@ class Load:
             if detail:
                 self.details.append(f"{outcome}: {detail}")
 
+    def lose(self, pid: int) -> None:
+        with self.lock:
+            self.lost[pid] += 1
+
     def one(self) -> None:
         while not self.over.is_set():
             try:
@@ -44,22 +51,25 @@ class Load:
                 if self.over.wait(0.01):
                     return
                 continue
-            served = 0
+            served = pid = 0
             with client:
                 while served < 50 and not self.over.is_set():
                     try:
                         answer = client.request(self.target)
                     except Ended:
                         self.note("ended" if served else "unserved")
+                        self.lose(pid)
                         break
                     except (Broken, OSError) as error:
+                        self.lose(pid)
                         started = bool(client.buffer) or (isinstance(error, Broken) and "reset" not in str(error))
                         self.note("broken" if served or started else "unserved", repr(error))
                         break
                     served += 1
                     self.note("answered" if answer.status == 200 else f"status {answer.status}")
+                    pid = int(answer.body.split()[0])
                     with self.lock:
-                        self.pids[int(answer.body.split()[0])] += 1
+                        self.pids[pid] += 1
                     if answer.get("Connection") == "close":
                         break
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from functools import partial
@@ -110,7 +111,7 @@ def test_crash_in_the_application(start: Start) -> None:
 def test_every_worker_killed_again_and_again(start: Start) -> None:
     """The arbiter stays, with as many descriptors as before; listeners are never lost."""
     server = start(config(pool(processes=2)), ready=2)
-    server.allow(r"(?i)signal 9|SIGKILL|killed|back.?off|respawn")
+    server.allow(r"(?i)signal 9|SIGKILL|killed|back.?off|respawn|degraded")
     for _ in range(3):
         for pid in server.workers():
             os.kill(pid, signal.SIGKILL)
@@ -171,6 +172,40 @@ def test_arbiter_killed(start: Start, gate: Gate, tmp_path: Path) -> None:
     until(lambda: not any(alive(p) for p in workers), "the workers' end")
     server.status = -signal.SIGKILL
     server.allow(r"arbiter")
+    server.check_log()
+
+
+def test_address_is_free_when_the_arbiter_was_killed(start: Start, gate: Gate, tmp_path: Path) -> None:
+    """Within a second, though a worker still finishes a request: the next licorne can have it."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    text = config(pool(listen=[f"127.0.0.1:{port}"], processes=2))
+    server = start(text, ready=2)
+    server.allow("arbiter")
+    workers = server.workers()
+    mark = tmp_path / "mark"
+    with server.client() as c:
+        c.send(f"GET /wait?mark={mark}&gate={gate.path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(mark.exists, "the call")
+        server.process.kill()
+        server.process.wait()
+        killed = time.monotonic()
+
+        def free() -> bool:
+            try:
+                server.socket().close()
+                return False
+            except ConnectionRefusedError:
+                return True
+
+        until(free, "closed listeners")
+        assert time.monotonic() - killed < SOON
+        other = start(text, ready=2)
+        assert other.get("/") == "Hello, world!\n"
+        gate.open()
+        assert c.response().text.startswith("waited")
+    until(lambda: not any(alive(p) for p in workers), "the workers' end")
+    server.status = -signal.SIGKILL
     server.check_log()
 
 

@@ -79,6 +79,20 @@ test_messages(void **state)
 	assert_int_equal(check(LCIMSG_TYPE_HELLO, 30, LC_ROLE_ARBITER, LC_WS_SETUP, ""), 0);
 	assert_int_equal(check(LCIMSG_TYPE_HELLO, 30, LC_ROLE_WORKER, LC_PS_BIT(LC_PS_SPAWNING), ""), 0);
 	assert_int_equal(check(0x0999, 0, LC_ROLE_WORKER, ready, "0x0999 is unknown"), -EPROTO);
+	/* an arbiter and its successor */
+	assert_int_equal(check(LCIMSG_TYPE_HELLO, 30, LC_ROLE_SUCCESSOR, LC_PS_BIT(LC_PS_SPAWNING), ""), 0);
+	assert_int_equal(check(LC_MSG_READY, 0, LC_ROLE_SUCCESSOR, starting, ""), 0);
+	assert_int_equal(check(LC_MSG_READY, 0, LC_ROLE_SUCCESSOR, ready, "wrong time"), -EPROTO);
+	assert_int_equal(check(LC_MSG_HEARTBEAT, 24, LC_ROLE_SUCCESSOR, ready, "not its to send"), -EPROTO);
+	assert_int_equal(check(LC_MSG_COMMIT, 0, LC_ROLE_SUCCESSOR, ready, "not its to send"), -EPROTO);
+	assert_int_equal(check(LC_MSG_OFFER, 20, LC_ROLE_ARBITER, LC_US_SETUP, "0 file descriptors"), -EPROTO);
+	assert_int_equal(check(LC_MSG_OFFER, 20, LC_ROLE_ARBITER, LC_WS_SETUP, "wrong time"), -EPROTO);
+	assert_int_equal(check(LC_MSG_KEEP, 80, LC_ROLE_ARBITER, LC_US_SETUP, ""), 0);
+	assert_int_equal(check(LC_MSG_KEEP, 80, LC_ROLE_ARBITER, LC_US_RUNNING, "wrong time"), -EPROTO);
+	assert_int_equal(check(LC_MSG_GO, 0, LC_ROLE_ARBITER, LC_US_SETUP, ""), 0);
+	assert_int_equal(check(LC_MSG_COMMIT, 0, LC_ROLE_ARBITER, LC_US_RUNNING, ""), 0);
+	assert_int_equal(check(LC_MSG_COMMIT, 0, LC_ROLE_ARBITER, LC_US_SETUP, "wrong time"), -EPROTO);
+	assert_int_equal(check(LC_MSG_COMMIT, 0, LC_ROLE_ARBITER, LC_WS_RUNNING, "wrong time"), -EPROTO);
 	/* no message of a child carries fds */
 	for (unsigned t = 0; t < 0x10000; t++) {
 		const struct lc_msg_row *row = lc_msg_row((uint16_t)t);
@@ -151,6 +165,18 @@ test_who(void **state)
 }
 
 static void
+test_last_line(void **state)
+{
+	char b[12];
+
+	assert_string_equal(lc__last_line("one\ntwo\n\n", 9, b, sizeof(b)), "two");
+	assert_string_equal(lc__last_line("one", 3, b, sizeof(b)), "one");
+	assert_string_equal(lc__last_line("", 0, b, sizeof(b)), "");
+	assert_string_equal(lc__last_line("\n\n", 2, b, sizeof(b)), "");
+	assert_string_equal(lc__last_line("a\nlonger than that", 18, b, sizeof(b)), "longer than");
+}
+
+static void
 test_signal_names(void **state)
 {
 	char b[16];
@@ -164,7 +190,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {CASE(test_respawn_delay), CASE(test_messages), CASE(test_who),
-					   CASE(test_signal_names)};
+					   CASE(test_last_line), CASE(test_signal_names)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,6 +101,56 @@ many_fired(struct lc_timer *t)
 		lc_loop_stop(&L);
 }
 
+/* ---- a long call ---- */
+
+static struct lc_ev long_ev, late_ev;
+static struct lc_timer idle;
+
+static void
+idle_over(struct lc_timer *t)
+{
+	order[norder++] = 2;
+	lc_loop_stop(&L);
+}
+
+static void
+late_event(struct lc_ev *ev, uint32_t events)
+{
+	order[norder++] = 1;
+	lc_ev_set(&L, ev, 0, 0);
+}
+
+/* Takes longer than the timer; meanwhile something comes for another event. */
+static void
+long_call(struct lc_ev *ev, uint32_t events)
+{
+	uint64_t one = 1, end = lc_loop_ms(&L) + 20;
+
+	lc_ev_set(&L, ev, 0, 0);
+	lc_timer_arm(&L, &idle, 5, idle_over);
+	assert_int_equal(write(late_ev.fd, &one, sizeof(one)), sizeof(one));
+	while (lc_loop_ms(&L) < end)
+		lc_loop_clock(&L);
+}
+
+static void
+test_events_before_timers_after_a_long_call(void **state)
+{
+	assert_int_equal(lc_loop_init(&L), 0);
+	norder = 0;
+	long_ev = (struct lc_ev){.fn = long_call, .fd = eventfd(1, EFD_NONBLOCK)};
+	late_ev = (struct lc_ev){.fn = late_event, .fd = eventfd(0, EFD_NONBLOCK)};
+	assert_int_equal(lc_ev_set(&L, &long_ev, EPOLLIN, 0), 0);
+	assert_int_equal(lc_ev_set(&L, &late_ev, EPOLLIN, 0), 0);
+	assert_int_equal(lc_loop_lead(&L), 0);
+	assert_int_equal(norder, 2);
+	assert_int_equal(order[0], 1);
+	assert_int_equal(order[1], 2);
+	close(long_ev.fd);
+	close(late_ev.fd);
+	lc_loop_done(&L);
+}
+
 static void
 test_many_durations(void **state)
 {
@@ -291,9 +341,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_posts_in_order), cmocka_unit_test(test_timers),
-	    cmocka_unit_test(test_many_durations), cmocka_unit_test(test_hand_on),
-	    cmocka_unit_test(test_later),          cmocka_unit_test(test_posts_do_not_starve),
+	    cmocka_unit_test(test_posts_in_order),
+	    cmocka_unit_test(test_timers),
+	    cmocka_unit_test(test_many_durations),
+	    cmocka_unit_test(test_hand_on),
+	    cmocka_unit_test(test_later),
+	    cmocka_unit_test(test_posts_do_not_starve),
+	    cmocka_unit_test(test_events_before_timers_after_a_long_call),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
