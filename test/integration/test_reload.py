@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from client import Client, Response
+from client import Broken, Client, Response
 from conftest import Start
 from harness import PATIENCE, ROOT, SANITIZED, Gate, Server, alive, children, config, pool, run, until
 from load import Load
@@ -130,6 +130,28 @@ def test_sessions_are_resumed_across_reloads(start: Start, ca: Authority, versio
     did, _, after = resumed(server, context, session)
     assert did
     assert before != after
+
+
+def test_another_authority_of_the_same_name(start: Start, ca: Authority, tmp_path: Path) -> None:
+    """Clients whose certificates the new one does not answer for do not get in by the ticket of a session before it."""
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+    old, new = Authority(tmp_path / "old", "People"), Authority(tmp_path / "new", "People")
+    alice = old.pair("alice")
+    trusted = tmp_path / "people.pem"
+    trusted.write_bytes(old.cert.read_bytes())
+    inside = f"tls_verify required; tls_client_ca {quote(trusted)};"
+    listen = f"127.0.0.1:0 tls {{ {use(ca.pair('localhost'))} {inside} }}"
+    server = start(config(pool(listen=[listen]), main="load_module tls;"))
+    context = ca.client(own=alice)
+    _, session, _ = resumed(server, context, None)
+    did, session, _ = resumed(server, context, session)
+    assert did
+    trusted.write_bytes(new.cert.read_bytes())
+    reload_wholly(server, 2)
+    with pytest.raises((ssl.SSLError, ConnectionError, Broken)):
+        resumed(server, context, session)
+    server.wait_log("TLS handshake failed: certificate verify failed")
 
 
 def test_slow_request_is_finished(start: Start, worker: str, gate: Gate, tmp_path: Path) -> None:
