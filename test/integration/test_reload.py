@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from client import Broken, Client, Response
 from conftest import Start
-from harness import PATIENCE, ROOT, SANITIZED, Gate, Server, alive, children, config, pool, run, until
+from harness import PATIENCE, ROOT, SANITIZED, Gate, Server, alive, children, config, pool, quote, run, until
 from load import Load
 from pki import Authority, Pair
 from test_tls import resumed, use
