@@ -58,7 +58,7 @@ enum lc_pstate {
 /* Worker, and successor, to arbiter */
 #define LC_MSG_READY 0x0200u
 /* Worker to arbiter */
-#define LC_MSG_HEARTBEAT 0x0201u   /* u64 requests, accepted; u32 inflight, conns */
+#define LC_MSG_HEARTBEAT 0x0201u   /* u64 requests, accepted; u32 inflight, conns, call_ms */
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
 
 #define LC_BOOT_TEXT_MAX (12u << 10)

@@ -113,6 +113,7 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		p->beat.accepted = lcimsg_get_u64(&r);
 		p->beat.inflight = lcimsg_get_u32(&r);
 		p->beat.conns = lcimsg_get_u32(&r);
+		p->beat.call_ms = lcimsg_get_u32(&r);
 		p->beat_at = a->now;
 		lc__renew_look(a, p);
 		return;

@@ -146,7 +146,7 @@ struct lc__proc {
 	uint32_t rss_over;     /* how often in a row it was too much */
 	struct lc_ctl_beat_ {
 		uint64_t requests, accepted;
-		uint32_t inflight, conns;
+		uint32_t inflight, conns, call_ms;
 	} beat;
 };
 

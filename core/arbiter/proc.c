@@ -422,7 +422,8 @@ lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 		break;
 	case LC_PS_READY:
 		lc__proc_kill(a, p, SIGABRT,
-			      "gave no sign of life for %.1f s (heartbeat_timeout %.1f s; %u requests were running)",
+			      "gave no sign of life for %.1f s (heartbeat_timeout %.1f s; %u requests were running at "
+			      "the last one)",
 			      (double)(a->now - p->beat_at) / 1000.0,
 			      (double)lc__proc_main(a, p)->heartbeat_timeout / 1000.0, p->beat.inflight);
 		break;

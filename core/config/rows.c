@@ -122,12 +122,11 @@ static const struct lc_directive main_rows[] = {
 	"Workers report to the arbiter every second, or four times in this span. One that has been silent for this "
 	"long is ended (the log says "
 	"so,\n"
-	"and how many requests it had) and replaced.\n\n"
-	"The thread that leads a worker's loop sends the reports. A call that runs on that thread is silence while it\n"
-	"lasts: in a worker module without threads that is every call, so this is also the longest that a request may\n"
-	"take there; in one with threads it is those few calls that were expected to be fast, and calls on its "
-	"threads\n"
-	"may take as long as they like."),
+	"and how many requests it had at its last report) and replaced.\n\n"
+	"Only a loop that hangs is judged, never a call of the application: while the thread that leads the loop is "
+	"inside a\n"
+	"call, a watchdog thread reports in its place. A call may take as long as it likes, on the loop's thread, "
+	"too."),
     LC_MSEC(struct lc_conf_main, graceful_timeout, "graceful_timeout", LC_C_MAIN, "30s", &timeout_range,
 	    "How long requests may go on after a graceful stop was asked for.",
 	    "A worker that still has requests by then is ended with them."),

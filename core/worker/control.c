@@ -375,6 +375,7 @@ lc_ctl_beat(struct lc_ctl *c, const struct lc_ctl_beat *b)
 	lcimsg_put_u64(m, b->accepted);
 	lcimsg_put_u32(m, b->inflight);
 	lcimsg_put_u32(m, b->conns);
+	lcimsg_put_u32(m, b->call_ms);
 	r = lcimsg_submit(c->chan, m);
 	if (r >= 0)
 		r = lcimsg_flush(c->chan);

@@ -40,6 +40,7 @@ struct lc_ctl_setup {
 struct lc_ctl_beat {
 	uint64_t requests, accepted; /* since start */
 	uint32_t inflight, conns;
+	uint32_t call_ms; /* by the watchdog: so long the leading thread has been silent inside a call; 0: by itself */
 };
 struct lc_ctl_ops {
 	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish within that many ms from now, exit 0 */

@@ -23,6 +23,7 @@
 #include "module/loader.h"
 #include "net/route.h"
 #include "worker/control.h"
+#include "worker/watchdog.h"
 
 #define LC_EXIT_BOOT 3
 #define LC_BEAT_MS 1000u    /* or a quarter of heartbeat_timeout, if that is less */
@@ -38,6 +39,9 @@ struct worker {
 	const struct lc_conf_pool *pool_conf;
 	struct lc_ev ctl_ev, term_ev;
 	struct lc_timer beat;
+	struct lc_watchdog dog;
+	pthread_mutex_t ctl_mu; /* the channel, once the watchdog runs, and last_beat */
+	struct lc_ctl_beat last_beat;
 	char role[80];
 };
 
@@ -154,7 +158,9 @@ ctl_ready(struct lc_ev *ev, uint32_t events)
 	(void)events;
 	if (!ev->armed)
 		return;
+	pthread_mutex_lock(&w->ctl_mu);
 	lc_ctl_dispatch(w->ctl, &ops, w);
+	pthread_mutex_unlock(&w->ctl_mu);
 	ctl_interest(w);
 }
 
@@ -171,6 +177,30 @@ term_ready(struct lc_ev *ev, uint32_t events)
 
 static void beat_due(struct lc_timer *t);
 
+static uint64_t
+beat_ms(const struct worker *w)
+{
+	uint64_t ms = w->main_conf->heartbeat_timeout / 4;
+
+	return ms < LC_BEAT_MS ? ms : LC_BEAT_MS;
+}
+
+/* The watchdog's thread: what the leading thread has said last, and how long ago.  If that has the channel, it lives.
+ */
+static void
+speak(struct lc_watchdog *d, uint64_t ms)
+{
+	struct worker *w = (struct worker *)((char *)d - offsetof(struct worker, dog));
+
+	if (pthread_mutex_trylock(&w->ctl_mu) != 0)
+		return;
+	struct lc_ctl_beat b = w->last_beat;
+	b.inflight += b.inflight == 0; /* the call itself */
+	b.call_ms = ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
+	lc_ctl_beat(w->ctl, &b);
+	pthread_mutex_unlock(&w->ctl_mu);
+}
+
 static void
 send_beat(struct lc_srv *srv)
 {
@@ -182,10 +212,13 @@ send_beat(struct lc_srv *srv)
 	    .conns = srv->nconns,
 	};
 
+	pthread_mutex_lock(&w->ctl_mu);
+	w->last_beat = b;
 	lc_ctl_beat(w->ctl, &b);
+	pthread_mutex_unlock(&w->ctl_mu);
+	atomic_store_explicit(&w->dog.beat_at, lc_loop_clock(&srv->loop), memory_order_relaxed);
 	ctl_interest(w);
-	uint64_t ms = w->main_conf->heartbeat_timeout / 4;
-	ms = ms < LC_BEAT_MS ? ms : LC_BEAT_MS;
+	uint64_t ms = beat_ms(w);
 	srv->next_beat = srv->loop.now + ms * 1000000;
 	lc_timer_arm(&srv->loop, &w->beat, ms, beat_due);
 }
@@ -495,6 +528,12 @@ run(struct worker *w)
 	lc_ctl_ready(w->ctl);
 	lc_loop_clock(&srv->loop);
 	send_beat(srv);
+	w->dog.loop = &srv->loop;
+	w->dog.interval = beat_ms(w);
+	w->dog.speak = speak;
+	if ((r = lc_watchdog_start(&w->dog)) < 0)
+		lc_log(LC_LOG_WARN, "no watchdog: %s; a call on the loop's thread must end within heartbeat_timeout",
+		       strerror(-r));
 	if (srv->wk->run) {
 		r = srv->wk->run(srv->w);
 		if (r > 0) { /* threads are still in calls and may touch anything: nothing is taken down under them */
@@ -517,6 +556,8 @@ lc_worker_main(void)
 	int r;
 
 	lc_log_role("worker");
+	if (w)
+		pthread_mutex_init(&w->ctl_mu, NULL);
 	if (!w || set_signals() < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
 		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
 		return 1;
@@ -543,6 +584,7 @@ lc_worker_main(void)
 	if ((r = set_access_logs(w)) || (r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
 		return r;
 	r = run(w);
+	lc_watchdog_stop(&w->dog);
 	lc_routes_close(&w->srv);
 	end_transports(w);
 	lc_srv_done(&w->srv);

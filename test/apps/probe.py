@@ -7,6 +7,7 @@ Whatever must wait waits for a gate: a FIFO that the test opens for writing when
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -207,6 +208,12 @@ def sleep(environ: Environ, start_response: StartResponse, query: dict[str, list
     return plain(start_response, f"{os.getpid()} {threading.get_native_id()}")
 
 
+def hold(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
+    """As ``sleep``, in C code that keeps the GIL."""
+    ctypes.PyDLL(None).usleep(int(1e6 * float(one(query, "s", "0.01"))))
+    return plain(start_response, f"{os.getpid()} {threading.get_native_id()}")
+
+
 def most(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
     return plain(start_response, f"{running} {most_running}")
 
@@ -398,6 +405,7 @@ paths: dict[str, Callable[[Environ, StartResponse, dict[str, list[str]]], Any]] 
     "/stream": stream,
     "/wait": wait,
     "/sleep": sleep,
+    "/hold": hold,
     "/most": most,
     "/status": status,
     "/headers": headers,

@@ -216,7 +216,7 @@ class ArbiterTest(Arbiter):
         other, victim = self.worker(1), self.worker(0)
         self.log_has(
             rf"web/0 \(pid {victim}\) gave no sign of life for [\d.]+ s \(heartbeat_timeout 0.6 s; 0 requests were "
-            r"running\): the arbiter sends SIGABRT"
+            r"running at the last one\): the arbiter sends SIGABRT"
         )
         self.log_has(
             rf"web/0 \(pid {victim}\) was killed by SIGABRT after [\d.]+ s, sent by the arbiter \(gave no sign of life"
@@ -324,7 +324,7 @@ class ArbiterTest(Arbiter):
             "half": r"left a message unfinished for 5\.\d s",
             "fd": r"broke the rules of its channel: ",
             "unknown": r"broke the rules of its channel: message type 0x7777 is unknown",
-            "length": r"broke the rules of its channel: message HEARTBEAT with 1 bytes \(24 to 24 are right\)",
+            "length": r"broke the rules of its channel: message HEARTBEAT with 1 bytes \(28 to 28 are right\)",
             "again": r"broke the rules of its channel: message READY at the wrong time",
             "orders": r"broke the rules of its channel: message STOP is not its to send",
             "hello-again": r"broke the rules of its channel: HELLO twice",

@@ -451,6 +451,20 @@ def test_hung_worker_is_replaced(start: Start) -> None:
     assert other in server.workers()
 
 
+@pytest.mark.parametrize("path", ["/sleep", "/hold"])
+def test_a_long_call_is_no_hang(start: Start, worker: str, path: str) -> None:
+    """Three times heartbeat_timeout on the thread that leads the loop, in Python or in C code that keeps the GIL."""
+    server = start(config(pool(worker), main="heartbeat_timeout 1s;"))
+    (pid,) = server.workers()
+    with server.client() as c:
+        for _ in range(3000):  # by then calls run on the loop's thread, in a worker that has others
+            assert c.request("/").status == 200
+        assert c.request(f"{path}?s=3").body.split()[0] == str(pid).encode()
+        assert c.request("/").status == 200
+    assert server.workers() == [pid]
+    assert "sign of life" not in server.log
+
+
 def test_arbiter_is_small(start: Start) -> None:
     """It loads no module and no Python."""
     server = start(config(pool()))

@@ -436,8 +436,10 @@ test_words(void **state)
 	size_t n;
 
 	assert_int_equal(lc_ctl_ready(c), 0);
-	assert_int_equal(lc_ctl_beat(c, &(struct lc_ctl_beat){.requests = 1, .accepted = 2, .inflight = 3, .conns = 4}),
-			 0);
+	assert_int_equal(
+	    lc_ctl_beat(c,
+			&(struct lc_ctl_beat){.requests = 1, .accepted = 2, .inflight = 3, .conns = 4, .call_ms = 5}),
+	    0);
 	memset(text, 'm', sizeof(text));
 	memcpy(text, "first", 5);
 	memcpy(text + sizeof(text) - 4, "last", 4);
@@ -454,6 +456,7 @@ test_words(void **state)
 	assert_int_equal(lcimsg_get_u64(&r), 2);
 	assert_int_equal(lcimsg_get_u32(&r), 3);
 	assert_int_equal(lcimsg_get_u32(&r), 4);
+	assert_int_equal(lcimsg_get_u32(&r), 5);
 	assert_int_equal(lcimsg_end(&r), 0);
 	lcimsg_unref(m);
 	assert_int_equal(next(a, &m), 1);
