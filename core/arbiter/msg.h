@@ -47,6 +47,7 @@ enum lc_pstate {
 #define LC_MSG_ACCESSLOG 0x0102u /* fd; u32 index in the pool.  While the worker runs: instead of the old one */
 #define LC_MSG_ERRORLOG 0x0104u  /* fd, in place of descriptor 2 */
 #define LC_MSG_GO 0x0103u
+#define LC_MSG_FLIGHT 0x0107u /* fd of struct lc_flight */
 #define LC_MSG_SECRET 0x0106u /* 32 secret bytes, which follow those of CONFIG or of the last of these */
 #define LC_MSG_FILE 0x0105u   /* sealed content; str path */
 #define LC_MSG_DRAIN 0x0110u  /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */

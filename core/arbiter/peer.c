@@ -73,6 +73,9 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 		lcimsg_put_str(m, f->path);
 		r = lcimsg_submit(p->chan, m);
 	}
+	int fd = r >= 0 ? lc__flight_make(p) : -1;
+	if (fd >= 0)
+		r = lcimsg_send(p->chan, LC_MSG_FLIGHT, 0, NULL, 0, &fd, 1, LCIMSG_FD_TAKE);
 	if (r >= 0)
 		r = lcimsg_send(p->chan, LC_MSG_GO, 0, NULL, 0, NULL, 0, 0);
 	return r < 0 ? r : 0;

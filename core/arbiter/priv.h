@@ -148,6 +148,7 @@ struct lc__proc {
 		uint64_t requests, accepted;
 		uint32_t inflight, conns, call_ms;
 	} beat;
+	const struct lc_flight *flight; /* what it has in flight, shared; NULL: none */
 };
 
 /* A reload: at most one is under way, and one more is remembered.  See reload.c. */
@@ -207,6 +208,13 @@ struct lc__child {
 pid_t lc__child_spawn(const struct lc__child *);
 int lc__creds_resolve(struct lc__creds *, const char *user, const char *group);
 const char *lc__signal_name(int sig, char buf[16]);
+
+/* flight.c */
+int lc__flight_make(struct lc__proc *);
+void lc__flight_tell(const struct lc__proc *);
+void lc__flight_drop(struct lc__proc *);
+/* "; it is stopped" and the like, "" where there is nothing to say: what the kernel knows of a silent process. */
+const char *lc__kernel_says(pid_t, char *buf, size_t n);
 
 /* secret.c */
 /* That of the pool of this name which serves, or a new one.  0, or -EIO, logged. */

@@ -91,6 +91,7 @@ void
 lc__proc_free(struct lc__proc *p)
 {
 	assert(p->state == LC_PS_EMPTY && !p->chan);
+	lc__flight_drop(p);
 	p->kind = NULL;
 	p->pool = NULL;
 }
@@ -339,6 +340,9 @@ bury(struct lc__arb *a, struct lc__proc *p, const siginfo_t *si)
 	close_handles(a, p);
 	lc__proc_state(p, LC_PS_DEAD);
 	tell_end(a, p);
+	if (p->status_sig || p->status_code)
+		lc__flight_tell(p);
+	lc__flight_drop(p);
 	p->kind->ended(a, p);
 }
 
@@ -402,6 +406,8 @@ lc__proc_deadlines_push(struct lc__arb *a, int64_t late)
 void
 lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 {
+	char where[80];
+
 	if (lc__proc_next_deadline(a, p) > a->now)
 		return;
 	if (p->chan) { /* drain before judging */
@@ -423,9 +429,10 @@ lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 	case LC_PS_READY:
 		lc__proc_kill(a, p, SIGABRT,
 			      "gave no sign of life for %.1f s (heartbeat_timeout %.1f s; %u requests were running at "
-			      "the last one)",
+			      "the last one%s)",
 			      (double)(a->now - p->beat_at) / 1000.0,
-			      (double)lc__proc_main(a, p)->heartbeat_timeout / 1000.0, p->beat.inflight);
+			      (double)lc__proc_main(a, p)->heartbeat_timeout / 1000.0, p->beat.inflight,
+			      lc__kernel_says(p->pid, where, sizeof(where)));
 		break;
 	case LC_PS_DRAINING:
 		if (p->was_ready)

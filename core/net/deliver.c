@@ -9,6 +9,7 @@
  */
 #include <stdlib.h>
 
+#include "log/flight.h"
 #include "net/conn.h"
 #include "net/route.h"
 
@@ -26,6 +27,8 @@ drop_worker(struct lc_srv *srv, struct lc_stream *s)
 	LC_ASSERT(s->worker_ref);
 	s->worker_ref = 0;
 	srv->inflight--;
+	if (srv->flight)
+		lc_flight_end(srv->flight, &srv->flight_free, s->flight);
 	srv->handled -= s->route != NULL;
 }
 
@@ -155,6 +158,8 @@ worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
 			return 1; /* gone before anybody heard of it */
 		s->worker_ref = 1;
 		srv->inflight++;
+		if (srv->flight)
+			s->flight = lc_flight_begin(srv->flight, &srv->flight_free, &s->req, srv->loop.now);
 		if (srv->routes && lc_route_request(srv, s))
 			return 1;
 		lc_loop_token(&srv->loop, LC_TOKEN_CALL);

@@ -78,6 +78,7 @@ struct lc_stream {
 	struct lc_post post;     /* first use by another thread: net's function */
 	uint32_t ev;
 	uint8_t inready, proto_ref, worker_ref, requested;
+	uint8_t flight;            /* record of the flight recorder + 1; 0: none */
 	uint16_t refused;          /* status with which the protocol answered in the worker's place, 0: it has not */
 	uint64_t started;          /* ns */
 	const struct lc_rt *route; /* whose handler has it in the worker's place; NULL: the worker */

@@ -66,6 +66,7 @@ lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
 	if (!c)
 		return -ENOMEM;
 	c->state = LC_WS_SETUP;
+	c->setup.flight_fd = -1;
 	for (unsigned i = 0; i < LC_CTL_ACCESS; i++)
 		c->setup.access_fd[i] = c->access_new[i] = -1;
 	r = lcimsg_open(&c->chan, fd, &o);
@@ -101,6 +102,8 @@ lc_ctl_close(struct lc_ctl *c)
 		if (!c->handed && c->setup.access_fd[i] >= 0)
 			close(c->setup.access_fd[i]);
 	}
+	if (!c->handed && c->setup.flight_fd >= 0)
+		close(c->setup.flight_fd);
 	lcimsg_unref(c->config);
 	lcimsg_close(c->chan);
 	free(c);
@@ -254,6 +257,11 @@ on_message(struct lc_ctl *c, lcimsg_msg *m)
 		return on_file(c, m);
 	case LC_MSG_ACCESSLOG:
 		return on_access_log(c, m);
+	case LC_MSG_FLIGHT:
+		if (c->setup.flight_fd >= 0)
+			return -EPROTO;
+		c->setup.flight_fd = lcimsg_take_fd(m, 0);
+		return 0;
 	case LC_MSG_SECRET:
 		return on_secret(c, m);
 	case LC_MSG_ERRORLOG: /* cannot fail: 2 is open, and the arbiter's descriptor too */

@@ -34,6 +34,7 @@ struct lc_ctl_setup {
 	} * files; /* of rows with LC_D_FILE; valid until lc_ctl_close() */
 	uint32_t nfiles;
 	uint8_t secret[32], before[32]; /* the pool's, see struct lc_tr_listener */
+	int flight_fd;                  /* the flight recorder's, -1: none; owned by the worker from here */
 	uint32_t naccess;               /* access logs, in order of the text */
 	int access_fd[LC_CTL_ACCESS];   /* owned by the worker from here */
 };

@@ -13,12 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "config/conf.h"
 #include "log/access.h"
+#include "log/flight.h"
 #include "log/log.h"
 #include "module/loader.h"
 #include "net/route.h"
@@ -510,6 +512,24 @@ start_module(struct worker *w)
 	return 0;
 }
 
+/* Without it there is nothing to read when this process ends badly, and that is all. */
+static void
+map_flight(struct worker *w)
+{
+	int fd = w->setup->flight_fd;
+
+	if (fd < 0)
+		return;
+	void *m = mmap(NULL, sizeof(struct lc_flight), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (m == MAP_FAILED) {
+		lc_log(LC_LOG_WARN, "no flight recorder: mmap: %s", strerror(errno));
+		return;
+	}
+	w->srv.flight = m;
+	w->srv.flight_free = UINT64_MAX;
+}
+
 static int
 run(struct worker *w)
 {
@@ -580,6 +600,7 @@ lc_worker_main(void)
 	w->srv.pool = w->pool->name;
 	w->srv.processes = w->setup->processes;
 	w->srv.slot = w->setup->slot;
+	map_flight(w);
 	w->srv.max_conns = connection_limit(w->pool_conf->worker_connections);
 	if ((r = set_access_logs(w)) || (r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
 		return r;

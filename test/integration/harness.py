@@ -237,6 +237,7 @@ class Server:
         """Start with a configuration text, or with arguments only; waits for that many listeners and workers."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.crashes = False  # the test makes a worker crash: traces of that in the log are no trouble
         self.allowed: list[str] = []
         self.addresses: list[str] = []
         self.status: int | None = None
@@ -358,7 +359,7 @@ class Server:
 
     def check_log(self) -> None:
         text = self.log + self.stdout.read_text(errors="replace")
-        assert not TROUBLE.search(text), text
+        assert self.crashes or not TROUBLE.search(text), text
         complaints = [line for line in text.splitlines() if COMPLAINT.search(line)]
         allowed = {head(line) for line in complaints if any(re.search(p, line) for p in self.allowed)}
         strange = [line for line in complaints if head(line) not in allowed]

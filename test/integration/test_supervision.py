@@ -99,6 +99,7 @@ def test_killed_worker_under_load(start: Start) -> None:
 def test_crash_in_the_application(start: Start) -> None:
     server = start(config(pool(processes=2)), ready=2)
     server.allow(r"(?i)signal 6|SIGABRT|abort")
+    server.crashes = True
     before = server.workers()
     with server.client() as c:
         c.send("GET /abort HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -133,6 +134,7 @@ def test_backoff_of_a_worker_that_always_dies(start: Start, tmp_path: Path) -> N
     block = f"pythonpath {tmp_path};"
     server = start(config(pool(processes=2, app="dies:app", block=block, inside="respawn_delay 100ms 2s;")), ready=2)
     server.allow(r"(?i)worker")
+    server.crashes = True
     flag = tmp_path / "flag"
     flag.touch()
     victim = server.workers()[0]

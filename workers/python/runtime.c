@@ -206,6 +206,7 @@ start_python(struct lc_wctx *ctx, const char *venv)
 	config.safe_path = 1;
 	config.configure_c_stdio = 0;
 	config.pathconfig_warnings = 0;
+	config.faulthandler = 1; /* where Python stood, on descriptor 2, when the process crashes or is told to abort */
 	(void)snprintf(exe, sizeof(exe), "%s", LCPY_EXECUTABLE);
 	if (venv) {
 		(void)snprintf(exe, sizeof(exe), "%s/bin/python", venv);
