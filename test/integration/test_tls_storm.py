@@ -144,7 +144,7 @@ def all_stall(server: Server, seconds: int) -> bool:
 
 @pytest.mark.timeout(900)
 def test_real(start: Start, ca: Authority) -> None:
-    """All begin before the first ends, all end well, and all are there at once."""
+    """Most begin before the first ends, all end well, and all are there at once."""
     server = serve(start, ca, 900)
     (pid,) = server.workers()
     client = context()
@@ -164,7 +164,7 @@ def test_real(start: Start, ca: Authority) -> None:
                 if k % STEP == 0:
                     others.go_on()
             left = len(selector.get_map())
-            assert left > MANY * 9 // 10  # an answer may come so fast that it is read at once
+            assert left > MANY // 2  # where this process has to wait for the CPU, answers are there and read at once
             while left:
                 ready = selector.select(PATIENCE)
                 assert ready, f"{left} handshakes do not end"
