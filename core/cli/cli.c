@@ -36,8 +36,8 @@ static const char help[] =
     "  -p PREFIX        what relative paths in the configuration are relative to (the file's folder)\n"
     "  -t               check the configuration and exit\n"
     "  -T               check it, print it with every default and where values come from, and exit\n"
-    "  -V               print the version and exit\n"
-    "  -h               print this and exit\n"
+    "  -V, --version    print the version and exit\n"
+    "  -h, --help       print this and exit\n"
     "\n"
     "  run MODULE:APP   serve an application without a configuration file; `licorne run -h` says more\n"
     "  reload           have the licorne that serves a configuration read it anew; `licorne reload -h` says more\n"
@@ -47,7 +47,8 @@ static const char help[] =
     "USR2\n"
     "starts another binary in place of this one, TTIN and TTOU add and remove a worker, WINCH ends all workers.\n"
     "Exit status: 0 ended as it was told, 1 configuration or addresses, 2 command line, 3 the application does not "
-    "start.\n";
+    "start,\n"
+    "4 (run) it is an ASGI application, which licorne cannot serve yet.\n";
 
 static int __attribute__((format(printf, 1, 2))) wrong(const char *fmt, ...)
 {
@@ -116,7 +117,12 @@ lc_cli_main(int argc, char **argv)
 	if (argc >= 2 && strcmp(argv[1], "module") == 0)
 		return module_main(argc - 1, argv + 1);
 	opterr = 0;
-	while ((c = getopt(argc, argv, "+:c:g:p:tTVh")) != -1) {
+	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+					      {"test", no_argument, NULL, 't'},
+					      {"version", no_argument, NULL, 'V'},
+					      {"help", no_argument, NULL, 'h'},
+					      {NULL, 0, NULL, 0}};
+	while ((c = getopt_long(argc, argv, "+:c:g:p:tTVh", longs, NULL)) != -1) {
 		switch (c) {
 		case 'c':
 			o.path = optarg;

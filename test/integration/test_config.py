@@ -34,6 +34,15 @@ def test_version() -> None:
     assert "abi" in text.lower()
 
 
+def test_long_options(conf: Path) -> None:
+    assert run("--version").stdout == run("-V").stdout
+    assert run("--help").stdout == run("-h").stdout
+    assert run("--test", "--config", conf).returncode == 0
+    done = run("--bogus")
+    assert done.returncode == 2
+    assert done.stderr.startswith("licorne: there is no option --bogus\n")
+
+
 def test_good_configuration(conf: Path) -> None:
     done = check(conf)
     assert done.returncode == 0, done.stderr
