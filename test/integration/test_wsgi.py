@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from client import Broken, Client, Response
 from conftest import Start, starter
-from harness import APPS, ROOT, VENV, Gate, Server, config, pool, quote, until
+from harness import APPS, ROOT, VENV, Gate, Server, config, pool, quote, run, until
 
 names = (f"n{i}" for i in itertools.count())
 
@@ -626,3 +626,53 @@ def test_venv(start: Start, worker: str) -> None:
     facts = environ(server, "/process")
     assert facts["prefix"] == str(VENV)
     assert any(p.startswith(f"{VENV}/lib") and p.endswith("site-packages") for p in facts["path"])
+
+
+@pytest.mark.parametrize(
+    ("app", "why"),
+    [
+        ("asgi", "wrong_apps:asgi is an ASGI application; this version of licorne runs WSGI applications only"),
+        ("asgi_object", "wrong_apps:asgi_object is an ASGI application"),
+        (
+            "create_app",
+            r"it takes \(debug=False\); a factory, which is called once, is written wrong_apps:create_app\(\)",
+        ),
+        (
+            "view",
+            r"wrong_apps:view cannot be called as a WSGI application, \(environ, start_response\): it takes \(request\)$",
+        ),
+    ],
+)
+def test_what_is_no_wsgi_application_does_not_start(tmp_path: Path, app: str, why: str) -> None:
+    (tmp_path / "wrong_apps.py").write_text(
+        "import functools\n"
+        "async def asgi(scope, receive, send): pass\n"
+        "class Asgi:\n"
+        "    async def __call__(self, scope, receive, send): pass\n"
+        "asgi_object = Asgi()\n"
+        "def create_app(debug=False): return None\n"
+        "def view(request): return None\n"
+    )
+    conf = tmp_path / "licorne.conf"
+    conf.write_text(config(pool(app=f"wrong_apps:{app}", chdir=tmp_path)))
+    done = run("-c", conf)
+    assert done.returncode == 3
+    assert re.search(why, done.stderr, re.M), done.stderr
+
+
+def test_a_decorator_hides_what_it_wraps(start: Start, tmp_path: Path) -> None:
+    """As werkzeug's Request.application: what matters is what the wrapper takes."""
+    (tmp_path / "wrapped_app.py").write_text(
+        "import functools\n"
+        "def wsgi(view):\n"
+        "    @functools.wraps(view)\n"
+        "    def app(*args):\n"
+        "        environ, start_response = args\n"
+        "        start_response('200 OK', [])\n"
+        "        return [view(environ['PATH_INFO'])]\n"
+        "    return app\n"
+        "@wsgi\n"
+        "def app(request): return request.encode()\n"
+    )
+    server = start(config(pool(app="wrapped_app:app", chdir=tmp_path)))
+    assert server.get("/abc") == "/abc"

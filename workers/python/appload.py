@@ -13,6 +13,7 @@ import ast
 import difflib
 import gc
 import importlib
+import inspect
 import io
 import os
 import sys
@@ -203,10 +204,34 @@ def set_up_paths(pythonpath: list[str], venv: str | None) -> None:
         sys.path.insert(0, place)
 
 
+def check_callable(app: Any, name: str) -> None:
+    """AppError for what cannot be called with (environ, start_response), as far as that can be known for certain."""
+    called = app if inspect.isfunction(app) or inspect.ismethod(app) else getattr(type(app), "__call__", None)
+    if inspect.iscoroutinefunction(called):
+        raise AppError(f"{name} is an ASGI application; this version of licorne runs WSGI applications only")
+    try:
+        # what a decorator has wrapped says nothing of what the wrapper takes
+        signature = inspect.signature(app, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind({}, None)
+    except TypeError:
+        try:
+            signature.bind()
+            hint = f"; a factory, which is called once, is written {name}()"
+        except TypeError:
+            hint = ""
+        raise AppError(
+            f"{name} cannot be called as a WSGI application, (environ, start_response): it takes {signature}{hint}"
+        ) from None
+
+
 def start(spec: str | None, paste: str | None, pythonpath: list[str], venv: str | None) -> Any:
     """What a worker does: paths, import, and everything imported out of the garbage collector's sight."""
     set_up_paths(pythonpath, venv)
     app = load_paste(paste) if paste is not None else load(spec or "")
+    check_callable(app, paste or spec or "")
     gc.collect()
     gc.freeze()
     return app
