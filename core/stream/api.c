@@ -357,9 +357,9 @@ api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
 	}
 	pthread_mutex_lock(&s->mu);
 	while (!(r = events_now(s, events))) {
-		s->waiting = 1;
+		s->waiting++;
 		int e = ms < 0 ? pthread_cond_wait(&s->cv, &s->mu) : pthread_cond_timedwait(&s->cv, &s->mu, &until);
-		s->waiting = 0;
+		s->waiting--;
 		if (e == ETIMEDOUT)
 			break;
 	}

@@ -303,7 +303,7 @@ lc_stream_in(struct lc_stream *s, const uint8_t *p, size_t n)
 	s->in_bytes += n;
 	int over = s->in_bytes > LC_IN_HIGH;
 	if (s->waiting)
-		pthread_cond_signal(&s->cv);
+		pthread_cond_broadcast(&s->cv);
 	int shared = s->shared;
 	lc__unlock(s);
 	if (!shared && s->requested)
@@ -319,7 +319,7 @@ lc_stream_in_end(struct lc_stream *s, const struct lc_field *trailers, uint32_t 
 	s->in_trailers = trailers;
 	s->nin_trailers = n;
 	if (s->waiting)
-		pthread_cond_signal(&s->cv);
+		pthread_cond_broadcast(&s->cv);
 	int shared = s->shared;
 	lc__unlock(s);
 	if (!shared && s->requested)
@@ -337,7 +337,7 @@ lc_stream_abort(struct lc_stream *s, uint32_t reason)
 		in_clear(s);
 		out_clear(s);
 		if (s->waiting)
-			pthread_cond_signal(&s->cv);
+			pthread_cond_broadcast(&s->cv);
 	}
 	lc__unlock(s);
 	if (first && s->worker_ref)
@@ -503,7 +503,7 @@ lc_stream_out_take(struct lc_stream *s, struct lc_outv *v, uint64_t max)
 		s->full = 0;
 		writable = 1;
 		if (s->waiting)
-			pthread_cond_signal(&s->cv);
+			pthread_cond_broadcast(&s->cv);
 	}
 	int shared = s->shared;
 	lc__unlock(s);

@@ -92,7 +92,7 @@ struct lc_stream {
 	pthread_mutex_t mu;
 	pthread_cond_t cv;
 	uint32_t xev;
-	uint8_t shared, posted, waiting, released;
+	uint8_t shared, posted, waiting, released; /* waiting: threads in wait(); one may read while another writes */
 	uint8_t in_fin, out_fin, responded, aborted;
 	uint8_t full, continued, in_small, out_small;
 	uint32_t reason; /* LC_RSN_* once aborted */

@@ -124,7 +124,8 @@ tell_refusal(struct h1 *s, uint32_t status)
 		if (sc->version_n == 3 && sc->version >= sc->url + sc->url_n + 5)
 			known.protocol = (struct lc_str){base + sc->version - 5, 8};
 	}
-	h1_api->refused(s->c, s->st, status, &known);
+	/* a stream that the worker has not heard of leaves no line of its own */
+	h1_api->refused(s->c, s->phase == H1_HEAD ? NULL : s->st, status, &known);
 }
 
 /*

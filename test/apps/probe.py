@@ -208,6 +208,31 @@ def sleep(environ: Environ, start_response: StartResponse, query: dict[str, list
     return plain(start_response, f"{os.getpid()} {threading.get_native_id()}")
 
 
+def by_lines(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
+    """SHA-256 of the body, read line by line."""
+    sha, n = hashlib.sha256(), 0
+    while line := environ["wsgi.input"].readline(int(one(query, "size", "-1"))):
+        sha.update(line)
+        n += 1
+    return plain(start_response, f"{n} {sha.hexdigest()}")
+
+
+def write_elsewhere(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
+    """write() in a thread of its own."""
+    write, said = start_response("200 OK", TEXT), []
+
+    def attempt() -> None:
+        try:
+            write(b"never")
+        except Exception as e:
+            said.append(f"{type(e).__name__}: {e}".encode())
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return said
+
+
 def hold(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
     """As ``sleep``, in C code that keeps the GIL."""
     ctypes.PyDLL(None).usleep(int(1e6 * float(one(query, "s", "0.01"))))
@@ -412,6 +437,8 @@ paths: dict[str, Callable[[Environ, StartResponse, dict[str, list[str]]], Any]] 
     "/wait": wait,
     "/sleep": sleep,
     "/hold": hold,
+    "/by-lines": by_lines,
+    "/write-elsewhere": write_elsewhere,
     "/most": most,
     "/status": status,
     "/headers": headers,

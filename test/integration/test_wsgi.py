@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -676,3 +677,29 @@ def test_a_decorator_hides_what_it_wraps(start: Start, tmp_path: Path) -> None:
     )
     server = start(config(pool(app="wrapped_app:app", chdir=tmp_path)))
     assert server.get("/abc") == "/abc"
+
+
+@pytest.mark.parametrize("body", [b"a" * 8190 + b"\nbcd\n", b"a" * 8191 + b"\n\n" + b"b" * 20000, b"x\n" * 9000])
+def test_lines_of_any_length(probe: Server, body: bytes) -> None:
+    """A line whose first piece is one byte long is as good as any."""
+    with probe.client() as c:
+        answer = c.request("/by-lines", method="POST", body=body).body.decode()
+        assert answer.split()[1] == hashlib.sha256(body).hexdigest()
+        c.send(f"POST /by-lines HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n")
+        c.sock.sendall(body[:1])
+        c.sock.sendall(body[1:])
+        assert c.response().body.decode() == answer
+
+
+def test_write_is_of_the_requests_thread(probe: Server) -> None:
+    with probe.client() as c:
+        said = c.request("/write-elsewhere").body.decode()
+    assert said == "RuntimeError: write() must be called in the thread that runs the request"
+
+
+def test_one_target_two_paths(probe: Server) -> None:
+    """OPTIONS http://host is about the server, GET http://host about its root (RFC 9112 3.2.4)."""
+    with probe.client() as c:
+        for method in ("GET", "OPTIONS", "GET", "GET", "OPTIONS", "OPTIONS", "GET"):
+            answer = c.request("http://other.example", method=method)
+            assert (answer.status, answer.body[:5]) == ((200, b"Hello") if method == "GET" else (404, b"no su"))

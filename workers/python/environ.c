@@ -394,7 +394,8 @@ set_new_target(struct lcpy_view *t, const struct lc_req *req)
 		return -1;
 	if (set_str(t, F_QUERY, req->query.p, req->query.n) < 0)
 		return -1;
-	t->path_n = req->path.n;
+	/* but for OPTIONS: of http://host the path is "*", for other methods "/" */
+	t->path_n = is_asterisk(&req->path) ? SIZE_MAX : req->path.n;
 	t->query_n = req->query.n;
 	return 0;
 }
@@ -403,7 +404,7 @@ set_new_target(struct lcpy_view *t, const struct lc_req *req)
 static inline int
 set_target(struct lcpy_view *t, const struct lc_req *req)
 {
-	return t->path_n == req->path.n && t->query_n == req->query.n &&
+	return t->path_n == req->path.n && t->query_n == req->query.n && !is_asterisk(&req->path) &&
 		       is_val(&t->val[F_RAW_URI], req->target.p, req->target.n)
 		   ? 0
 		   : set_new_target(t, req);

@@ -261,9 +261,12 @@ in_line(struct input *in, size_t max)
 			k = (size_t)(nl - (in->buf + in->pos)) + 1;
 		if (!b) {
 			cap = k;
-			b = PyBytes_FromStringAndSize((const char *)in->buf + in->pos, (Py_ssize_t)k);
+			/* never made of the bytes themselves: one of a single byte would be shared, and could not grow
+			 */
+			b = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)k);
 			if (!b)
 				return NULL;
+			memcpy(PyBytes_AS_STRING(b), in->buf + in->pos, k);
 		} else {
 			if (n + k > cap) {
 				cap = cap * 2 > n + k ? cap * 2 : n + k;

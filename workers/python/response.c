@@ -207,7 +207,8 @@ write_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnam
 		PyErr_SetString(PyExc_RuntimeError, "write() was called after the request had ended");
 		return NULL;
 	}
-	if (!c->shared && !pthread_equal(c->owner, pthread_self())) {
+	/* The request's own thread could end it while another one waits in here. */
+	if (!pthread_equal(c->owner, pthread_self())) {
 		PyErr_SetString(PyExc_RuntimeError, "write() must be called in the thread that runs the request");
 		return NULL;
 	}
@@ -343,6 +344,7 @@ lcpy_resp_chunk(struct lcpy_resp *c, PyObject *bytes)
 	struct lc_slice s;
 	int rc;
 
+	lcpy_drain(); /* pieces of this response that are out: no other call may come for long */
 	if (c->gone)
 		return 1;
 	if (!n)
