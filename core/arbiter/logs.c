@@ -105,8 +105,7 @@ send_fd(struct lc__arb *a, const struct lc__pool *pool, uint16_t type, uint32_t 
 		lcimsg_msg *m;
 		int r;
 
-		if (p->kind != &lc__worker_kind || !p->chan || p->chan_eof || (pool && p->pool != pool) ||
-		    (p->state != LC_PS_STARTING && p->state != LC_PS_READY && p->state != LC_PS_DRAINING))
+		if (!lc__proc_configured(p) || (pool && p->pool != pool))
 			continue;
 		m = lcimsg_msg_new(type, 0);
 		if (pool)

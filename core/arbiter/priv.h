@@ -243,6 +243,8 @@ struct lc__proc *lc__proc_new(struct lc__arb *, const struct lc__kind *, const c
 void lc__proc_free(struct lc__proc *);
 void lc__proc_state(struct lc__proc *, enum lc_pstate);
 bool lc__proc_live(const struct lc__proc *);
+/* A worker that has its configuration and can be told more: others learn what is new when they are configured. */
+bool lc__proc_configured(const struct lc__proc *);
 const struct lc_conf_main *lc__proc_main(const struct lc__arb *, const struct lc__proc *);
 void lc__proc_spawn(struct lc__arb *, struct lc__proc *);
 /* Starts the child in an entry; with a channel if its kind has a role, then ch->fd3 is set here.  0 or -errno: the

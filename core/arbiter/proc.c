@@ -57,6 +57,13 @@ lc__proc_live(const struct lc__proc *p)
 	return p->state != LC_PS_EMPTY && p->state != LC_PS_DEAD && p->state != LC_PS_BACKOFF;
 }
 
+bool
+lc__proc_configured(const struct lc__proc *p)
+{
+	return p->kind == &lc__worker_kind && p->chan && !p->chan_eof &&
+	       (p->state == LC_PS_STARTING || p->state == LC_PS_READY || p->state == LC_PS_DRAINING);
+}
+
 const struct lc_conf_main *
 lc__proc_main(const struct lc__arb *a, const struct lc__proc *p)
 {

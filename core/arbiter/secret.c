@@ -72,8 +72,7 @@ tell(struct lc__arb *a, const struct lc__pool *pool)
 		lcimsg_msg *m;
 		int r;
 
-		if (p->pool != pool || !p->chan || p->chan_eof ||
-		    (p->state != LC_PS_STARTING && p->state != LC_PS_READY && p->state != LC_PS_DRAINING))
+		if (!lc__proc_configured(p) || p->pool != pool)
 			continue;
 		m = lcimsg_msg_new(LC_MSG_SECRET, 0);
 		lcimsg_put_bytes(m, pool->secret.now, LC_SECRET);
