@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "arbiter/priv.h"
@@ -63,12 +62,10 @@ lc__flight_tell(const struct lc__proc *p)
 {
 	uint32_t shown = 0, more = 0;
 	struct lc_flight_rec r;
-	struct timespec ts;
+	uint64_t now = (uint64_t)lc__now_ms() * 1000000;
 
 	if (!p->flight)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	uint64_t now = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 	for (uint32_t k = 0; k < LC_FLIGHT_RECS; k++) {
 		if (atomic_load_explicit(&p->flight->rec[k].state, memory_order_acquire) != 1)
 			continue;
@@ -89,21 +86,6 @@ lc__flight_tell(const struct lc__proc *p)
 		       (uint64_t)more + beyond);
 }
 
-static ssize_t
-read_proc(pid_t pid, const char *name, char *buf, size_t n)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%ld/%s", (long)pid, name);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t r = fd < 0 ? -1 : read(fd, buf, n - 1);
-	if (fd >= 0)
-		close(fd);
-	if (r >= 0)
-		buf[r] = 0;
-	return r;
-}
-
 const char *
 lc__kernel_says(pid_t pid, char *buf, size_t n)
 {
@@ -111,12 +93,12 @@ lc__kernel_says(pid_t pid, char *buf, size_t n)
 
 	*buf = 0;
 	/* "PID (NAME) STATE ...": the name may have brackets and spaces, so from the right */
-	if (read_proc(pid, "stat", stat, sizeof(stat)) <= 0 || !(p = strrchr(stat, ')')) || p[1] != ' ')
+	if (lc__proc_file(pid, "stat", stat, sizeof(stat)) <= 0 || !(p = strrchr(stat, ')')) || p[1] != ' ')
 		return buf;
 	if (p[2] == 'T' || p[2] == 't')
 		snprintf(buf, n, "; it is stopped, by a signal or a debugger");
 	else if (p[2] == 'D')
 		snprintf(buf, n, "; it waits in the kernel, %.40s",
-			 read_proc(pid, "wchan", wchan, sizeof(wchan)) > 0 ? wchan : "uninterruptible");
+			 lc__proc_file(pid, "wchan", wchan, sizeof(wchan)) > 0 ? wchan : "uninterruptible");
 	return buf;
 }

@@ -232,7 +232,10 @@ void lc__listen_close(struct lc__arb *);
 int lc__listen_inherit(struct lc__arb *, const char *text, int fd);
 /* Those that no generation names are closed. */
 void lc__listen_settle(struct lc__arb *);
-/* who.c: "process 12 (python3 -m x)", of who listens there; 0, or -ENOENT. */
+/* who.c */
+/* At most n - 1 bytes of /proc/PID/NAME, ended by a NUL: how many, or -1. */
+ssize_t lc__proc_file(pid_t, const char *name, char *buf, size_t n);
+/* "process 12 (python3 -m x)", of who listens there; 0, or -ENOENT. */
 int lc__who_listens(const struct lc_addr *, char *buf, size_t n, pid_t *ret_pid);
 
 /* proc.c: the table, states, judgement */

@@ -10,7 +10,6 @@
  * until the heir is READY and drains then.  One heir per pool at a time, so that a pool whose processes are equally old
  * is renewed one by one.  An heir that cannot start is tried again like any other while the old one serves on.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -164,20 +163,9 @@ static uint64_t
 resident(pid_t pid)
 {
 	unsigned long long size, pages = 0;
-	char path[48], text[128];
-	ssize_t n;
-	int fd;
+	char text[128];
 
-	snprintf(path, sizeof(path), "/proc/%ld/statm", (long)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return 0;
-	text[n] = 0;
-	if (sscanf(text, "%llu %llu", &size, &pages) != 2)
+	if (lc__proc_file(pid, "statm", text, sizeof(text)) <= 0 || sscanf(text, "%llu %llu", &size, &pages) != 2)
 		return 0;
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }

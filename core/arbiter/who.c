@@ -126,24 +126,32 @@ holds(pid_t pid, const struct inodes *in)
 	return found;
 }
 
+ssize_t
+lc__proc_file(pid_t pid, const char *name, char *buf, size_t n)
+{
+	char path[64];
+	ssize_t r;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%ld/%s", (long)pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	r = fd < 0 ? -1 : read(fd, buf, n - 1);
+	if (fd >= 0)
+		close(fd);
+	if (r >= 0)
+		buf[r] = 0;
+	return r;
+}
+
 static pid_t
 parent_of(pid_t pid)
 {
-	char path[64], buf[512];
+	char buf[512];
 	const char *p;
 	long parent = 0;
-	ssize_t n = -1;
-	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, buf, sizeof(buf) - 1);
-		close(fd);
-	}
-	if (n <= 0)
+	if (lc__proc_file(pid, "stat", buf, sizeof(buf)) <= 0)
 		return 0;
-	buf[n] = 0;
 	p = strrchr(buf, ')'); /* the name before it may hold anything */
 	return p && sscanf(p, ") %*c %ld", &parent) == 1 ? (pid_t)parent : 0;
 }
@@ -151,16 +159,9 @@ parent_of(pid_t pid)
 static void
 describe(pid_t pid, char *buf, size_t n)
 {
-	char path[64], cmd[256];
-	ssize_t k = 0;
-	int fd;
+	char cmd[256];
+	ssize_t k = lc__proc_file(pid, "cmdline", cmd, sizeof(cmd));
 
-	snprintf(path, sizeof(path), "/proc/%ld/cmdline", (long)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		k = read(fd, cmd, sizeof(cmd) - 1);
-		close(fd);
-	}
 	while (k > 0 && cmd[k - 1] == 0)
 		k--;
 	for (ssize_t i = 0; i < k; i++)
