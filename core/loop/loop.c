@@ -24,10 +24,7 @@ void lc__timer_done(struct lc_loop *);
 uint64_t
 lc_loop_clock(struct lc_loop *l)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	l->now = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+	l->now = lc_now_ns();
 	l->now_tick = lc_ticks();
 	return l->now;
 }
@@ -40,26 +37,53 @@ wake_fired(struct lc_ev *ev, uint32_t events)
 	(void)events;
 }
 
+static inline struct lc_ev *
+batch_ev(const struct epoll_event *e)
+{
+	return (struct lc_ev *)(uintptr_t)(e->data.u64 & ~UINT64_C(1));
+}
+
+/* Level-triggered, so what is not looked at now is reported again.  One that dies here is freed after the loop's batch,
+ * of which this is a part. */
+static void
+later_fired(struct lc_ev *ev, uint32_t events)
+{
+	struct lc_loop *l = (struct lc_loop *)((char *)ev - offsetof(struct lc_loop, later_ev));
+	struct epoll_event batch[LC_LOOP_LATER];
+	uint64_t begun = lc_ticks();
+
+	(void)events;
+	int n = epoll_wait(l->later_ep, batch, LC_LOOP_LATER, 0);
+	for (int k = 0; k < n; k++) {
+		struct lc_ev *one = batch_ev(&batch[k]);
+		one->fn(one, batch[k].events);
+		if (!lc_loop_leading(l) || lc_ticks() - begun > LATER_TICKS)
+			return;
+	}
+}
+
 int
 lc_loop_init(struct lc_loop *l)
 {
+	int r;
+
 	memset(l, 0, sizeof(*l));
-	l->wake_fd = l->later_ep = -1;
 	l->next_at = UINT64_MAX;
 	pthread_mutex_init(&l->lead_mu, NULL);
 	l->ep = epoll_create1(EPOLL_CLOEXEC);
-	if (l->ep < 0)
-		return -errno;
+	l->later_ep = epoll_create1(EPOLL_CLOEXEC);
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (l->wake_fd < 0) {
-		int r = -errno;
-		close(l->ep);
-		l->ep = -1;
-		return r;
-	}
+	r = l->ep < 0 || l->later_ep < 0 || l->wake_fd < 0 ? -errno : 0;
 	l->wake_ev = (struct lc_ev){.fn = wake_fired, .fd = l->wake_fd};
+	l->later_ev = (struct lc_ev){.fn = later_fired, .fd = l->later_ep};
 	l->polled = lc_loop_clock(l);
-	return lc_ev_set(l, &l->wake_ev, EPOLLIN | EPOLLET, 0);
+	if (r == 0)
+		r = lc_ev_set(l, &l->wake_ev, EPOLLIN | EPOLLET, 0);
+	if (r == 0)
+		r = lc_ev_set(l, &l->later_ev, EPOLLIN, 0);
+	if (r < 0)
+		lc_loop_done(l);
+	return r;
 }
 
 void
@@ -122,48 +146,6 @@ lc_loop_free_later(struct lc_loop *l, struct lc_dead *d, void (*fn)(struct lc_de
 	l->dead = d;
 }
 
-static inline struct lc_ev *
-batch_ev(const struct epoll_event *e)
-{
-	return (struct lc_ev *)(uintptr_t)(e->data.u64 & ~UINT64_C(1));
-}
-
-/* Level-triggered, so what is not looked at now is reported again.  One that dies here is freed after the loop's batch,
- * of which this is a part. */
-static void
-later_fired(struct lc_ev *ev, uint32_t events)
-{
-	struct lc_loop *l = (struct lc_loop *)((char *)ev - offsetof(struct lc_loop, later_ev));
-	struct epoll_event batch[LC_LOOP_LATER];
-	uint64_t begun = lc_ticks();
-
-	(void)events;
-	int n = epoll_wait(l->later_ep, batch, LC_LOOP_LATER, 0);
-	for (int k = 0; k < n; k++) {
-		struct lc_ev *one = batch_ev(&batch[k]);
-		one->fn(one, batch[k].events);
-		if (!lc_loop_leading(l) || lc_ticks() - begun > LATER_TICKS)
-			return;
-	}
-}
-
-int
-lc_loop_later(struct lc_loop *l)
-{
-	if (l->later_ep >= 0)
-		return 0;
-	l->later_ep = epoll_create1(EPOLL_CLOEXEC);
-	if (l->later_ep < 0)
-		return -errno;
-	l->later_ev = (struct lc_ev){.fn = later_fired, .fd = l->later_ep};
-	int r = lc_ev_set(l, &l->later_ev, EPOLLIN, 0);
-	if (r < 0) {
-		close(l->later_ep);
-		l->later_ep = -1;
-	}
-	return r;
-}
-
 int
 lc_ev_set(struct lc_loop *l, struct lc_ev *ev, uint32_t events, int first)
 {
@@ -174,8 +156,6 @@ lc_ev_set(struct lc_loop *l, struct lc_ev *ev, uint32_t events, int first)
 		return 0;
 	if (ev->armed && events && (ev->armed ^ events) & LC_EV_LATER && (r = lc_ev_set(l, ev, 0, first)) < 0)
 		return r; /* from one to the other */
-	if (events & LC_EV_LATER && (r = lc_loop_later(l)) < 0)
-		return r;
 	e.data.u64 = (uint64_t)(uintptr_t)ev | (first ? 1 : 0);
 	op = !ev->armed ? EPOLL_CTL_ADD : !events ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
 	if (epoll_ctl((events | ev->armed) & LC_EV_LATER ? l->later_ep : l->ep, op, ev->fd, &e) < 0)

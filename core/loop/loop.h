@@ -67,8 +67,8 @@ struct lc_dead {
 #define LC_LOOP_LATER 8
 
 struct lc_loop {
-	int ep, wake_fd, later_ep; /* later_ep: -1 until it is needed */
-	uint32_t i, n;             /* the batch: next event, number of events */
+	int ep, wake_fd, later_ep;
+	uint32_t i, n; /* the batch: next event, number of events */
 	int stop;
 	uint64_t now;      /* ns, CLOCK_MONOTONIC, as of this batch or the last long call in it */
 	uint64_t now_tick; /* lc_ticks() when `now` was read */
@@ -108,6 +108,16 @@ lc_loop_token(struct lc_loop *l, uint64_t state)
 	atomic_store_explicit(&l->token, (w & ~UINT64_C(3)) | state, memory_order_relaxed);
 }
 
+/* CLOCK_MONOTONIC, ns. */
+static inline uint64_t
+lc_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 /*
  * A clock for "has this waited too long": a tenth of the price of clock_gettime().  LC_TICKS_300US of its ticks are
  * 0.15 to 0.3 ms on machines of 2 to 4 GHz; nothing that must be exact may use it.
@@ -118,9 +128,7 @@ lc_ticks(void)
 #ifdef __x86_64__
 	return __builtin_ia32_rdtsc();
 #else
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+	return lc_now_ns();
 #endif
 }
 #ifdef __x86_64__
@@ -141,8 +149,6 @@ uint64_t lc_loop_clock(struct lc_loop *); /* read the clock anew, ns */
 /* Any thread. */
 void lc_loop_post(struct lc_loop *, struct lc_post *);
 
-/* Make the descriptor that LC_EV_LATER needs, which the first use does otherwise.  0 or -errno. */
-int lc_loop_later(struct lc_loop *);
 /* events: EPOLLIN..., LC_EV_LATER; 0 removes.  first: its events go first in every batch.  0 or -errno. */
 int lc_ev_set(struct lc_loop *, struct lc_ev *, uint32_t events, int first);
 

@@ -12,20 +12,11 @@
 
 #define STACK (128u << 10)
 
-static uint64_t
-now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 /* Late by half: the leading thread, if it lives, has said so itself. */
 static void
 look(struct lc_watchdog *d)
 {
-	uint64_t at = atomic_load_explicit(&d->beat_at, memory_order_relaxed), now = now_ns();
+	uint64_t at = atomic_load_explicit(&d->beat_at, memory_order_relaxed), now = lc_now_ns();
 	uint64_t ms = now > at ? (now - at) / 1000000 : 0;
 
 	if (ms >= d->interval + d->interval / 2 &&
@@ -41,7 +32,7 @@ watch(void *arg)
 
 	pthread_mutex_lock(&d->mu);
 	while (!d->stop) {
-		uint64_t at = now_ns() + d->interval * 1000000;
+		uint64_t at = lc_now_ns() + d->interval * 1000000;
 		until.tv_sec = (time_t)(at / 1000000000);
 		until.tv_nsec = (long)(at % 1000000000);
 		if (pthread_cond_timedwait(&d->cv, &d->mu, &until) != ETIMEDOUT)

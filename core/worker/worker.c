@@ -345,8 +345,6 @@ set_transports(struct worker *w, struct lc_lsn *l, const struct lc_block *b)
 			return boot_failed(w, "%s:%u: listen %s: %s: %s", b->file, b->line, b->name, ops->name,
 					   *msg ? msg : strerror(-r));
 		l->ntrans++;
-		if (!ops->header && (r = lc_loop_later(&w->srv.loop)) < 0)
-			return boot_failed(w, "epoll_create1: %s", strerror(-r));
 	}
 	return 0;
 }
