@@ -48,7 +48,7 @@ static const char help[] =
     "starts another binary in place of this one, TTIN and TTOU add and remove a worker, WINCH ends all workers.\n"
     "Exit status: 0 ended as it was told, 1 configuration or addresses, 2 command line, 3 the application does not "
     "start,\n"
-    "4 (run) it is an ASGI application, which licorne cannot serve yet.\n";
+    "4 (run) it is an application of a kind that licorne cannot serve yet.\n";
 
 static int __attribute__((format(printf, 1, 2))) wrong(const char *fmt, ...)
 {
