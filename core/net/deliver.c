@@ -86,8 +86,8 @@ protocol_events(struct lc_conn *c, struct lc_stream *s, uint32_t ev)
 		static const struct lc_head go_on = {.size = sizeof(go_on), .status = 100, .length = -1};
 		p->head(c->sess, s->ps, &go_on);
 	}
-	if ((ev & LC_SE_TRAILERS) &&
-	    p->trailers) /* first: a head whose body is complete may be framed by what follows it */
+	/* Before the head: one whose body is complete is framed by what follows it. */
+	if ((ev & LC_SE_TRAILERS) && p->trailers)
 		p->trailers(c->sess, s->ps, s->out_trailers, s->nout_trailers);
 	if (ev & LC_SE_HEAD) {
 		if (s->shared)

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include <openssl/core_names.h>
-#include <openssl/err.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <openssl/x509.h>

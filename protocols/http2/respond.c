@@ -424,9 +424,6 @@ keep_pend(struct h2 *s)
 			return -ENOMEM;
 		memcpy(s->kept, s->pend, s->pend_n);
 		s->pend = s->kept;
-	} else if (!s->pend_n && s->kept) {
-		free(s->kept);
-		s->kept = NULL;
 	}
 	h2_mem_spoil();
 	return 0;

@@ -149,7 +149,7 @@ lcpy_call(struct lc_stream *s, int shared)
 		lcpy.st->release(s);
 		return;
 	}
-	c = lcpy_resp_new(s, req, shared);
+	c = lcpy_resp_new(s, req);
 	lcpy_beyond_call(c);
 	if (c && req->flags & LC_R_BODY)
 		input = lcpy_input_new(s, req, shared);

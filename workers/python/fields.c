@@ -12,8 +12,7 @@
 #define MAXNAME 64u
 #define MAXFIELDS 1000u /* the arena holds less than that, mostly */
 
-#define N_HOP 1u
-#define N_LENGTH 2u
+#define N_LENGTH 1u
 
 /* Names of fields are mostly the same few constants of the application: what is known about each, by identity. */
 static struct known {

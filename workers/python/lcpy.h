@@ -234,7 +234,7 @@ struct lcpy_resp {
 	struct lc_head head;
 	int64_t declared; /* Content-Length of the application, -1: none */
 	uint64_t written;
-	uint8_t shared, called, started, sent, gone, ended, nobody, is_head, full, excess;
+	uint8_t called, started, sent, gone, ended, nobody, is_head, full, excess;
 	const struct lc_field *trailers;
 	uint32_t ntrailers;
 	uint8_t has_writer;     /* holds a reference to `writer`; if not, `writer` holds one to this */
@@ -242,7 +242,7 @@ struct lcpy_resp {
 };
 int lcpy_resp_init(void);
 void lcpy_resp_fini(void);
-struct lcpy_resp *lcpy_resp_new(struct lc_stream *, const struct lc_req *, int shared);
+struct lcpy_resp *lcpy_resp_new(struct lc_stream *, const struct lc_req *);
 void lcpy_resp_done(struct lcpy_resp *); /* steals */
 /* Outcomes of these: 0 ok, 1 the client is gone (nothing is set), -1 an exception is set. */
 int lcpy_resp_head(struct lcpy_resp *, int64_t length);    /* length: used when the application declared none */

@@ -8,8 +8,7 @@
  * what it likes; the head is only *sent* with the first byte of the body or at its end, so that an error before that
  * can still replace it (PEP 3333, exc_info).
  *
- * What an application may not do is refused with an exception in its own frame: control characters in names, values or
- * the status (response splitting), characters outside latin-1, hop-by-hop fields, a Content-Length that is no number.
+ * What an application may not do is refused with an exception in its own frame; of fields, fields.c says what that is.
  */
 #include "lcpy.h"
 
@@ -17,6 +16,7 @@
 
 #define NSPARE 32u
 #define NSLICES 16u
+
 static PyTypeObject *resp_type, *writer_type;
 static struct lcpy_resp *spare;
 static uint32_t nspare;
@@ -549,7 +549,7 @@ fail:
 /* ---- life ---- */
 
 struct lcpy_resp *
-lcpy_resp_new(struct lc_stream *s, const struct lc_req *req, int shared)
+lcpy_resp_new(struct lc_stream *s, const struct lc_req *req)
 {
 	struct lcpy_resp *c = spare;
 
@@ -572,7 +572,6 @@ lcpy_resp_new(struct lc_stream *s, const struct lc_req *req, int shared)
 	c->written = 0;
 	c->trailers = NULL;
 	c->ntrailers = 0;
-	c->shared = (uint8_t)shared;
 	c->called = c->started = c->sent = c->gone = c->ended = c->nobody = c->full = c->excess = 0;
 	c->is_head = req->method.n == 4 && memcmp(req->method.p, "HEAD", 4) == 0;
 	return c;

@@ -73,8 +73,8 @@ struct lc_proto {
 	/* 1xx or final; the struct and what it points to stay valid until detach(). */
 	int (*head)(void *sess, void *ps, const struct lc_head *);
 	void (*out_ready)(void *sess, void *ps); /* the out queue became non-empty, or ended */
-	int (*trailers)(void *sess, void *ps, const struct lc_field *,
-			uint32_t n);                      /* before the end shows, maybe before head() */
+	/* Before the end shows, maybe before head(). */
+	int (*trailers)(void *sess, void *ps, const struct lc_field *, uint32_t n);
 	void (*consumed)(void *sess, void *ps, size_t n); /* the application took n body bytes */
 	void (*reset)(void *sess, void *ps,
 		      uint32_t reason);       /* worker aborted: end it incompletely; detach() follows */
