@@ -35,8 +35,8 @@ static const char help[] =
     "  -p PREFIX        what relative paths in the configuration are relative to (the file's folder)\n"
     "  -t               check the configuration and exit\n"
     "  -T               check it, print it with every default and where values come from, and exit\n"
-    "  -V               print the version and exit\n"
-    "  -h               print this and exit\n"
+    "  -V, --version    print the version and exit\n"
+    "  -h, --help       print this and exit\n"
     "\n"
     "  run MODULE:APP   serve an application without a configuration file; `licorne run -h` says more\n"
     "  module NAME      what a module offers; `licorne module --markdown` prints the reference of directives\n"
@@ -99,8 +99,13 @@ module_main(int argc, char **argv)
 int
 lc_cli_main(int argc, char **argv)
 {
+	static const struct option longs[] = {
+	    {"version", no_argument, NULL, 'V'},
+	    {"help", no_argument, NULL, 'h'},
+	    {NULL, 0, NULL, 0},
+	};
 	struct lc_arb_opts o = {.path = LC_CONF_PATH};
-	int c, test = 0;
+	int c, at, test = 0;
 
 	if (argc >= 3 && strcmp(argv[1], "--role") == 0)
 		return role_main(argc, argv);
@@ -109,7 +114,11 @@ lc_cli_main(int argc, char **argv)
 	if (argc >= 2 && strcmp(argv[1], "module") == 0)
 		return module_main(argc - 1, argv + 1);
 	opterr = 0;
-	while ((c = getopt(argc, argv, "+:c:g:p:tTVh")) != -1) {
+	for (;;) {
+		at = optind;
+		c = getopt_long(argc, argv, "+:c:g:p:tTvVh", longs, NULL);
+		if (c == -1)
+			break;
 		switch (c) {
 		case 'c':
 			o.path = optarg;
@@ -124,6 +133,7 @@ lc_cli_main(int argc, char **argv)
 		case 'T':
 			test = c;
 			break;
+		case 'v': /* as nginx and gunicorn have it */
 		case 'V':
 			printf("licorne %s (module ABI %d.%d)\n", LC_VERSION, LC_ABI_MAJOR, LC_ABI_MINOR);
 			return LC_EXIT_OK;
@@ -134,9 +144,9 @@ lc_cli_main(int argc, char **argv)
 		case ':':
 			return wrong("option -%c needs an argument", optopt);
 		default:
-			if (optopt && optopt != '-')
-				return wrong("there is no option -%c", optopt);
-			return wrong("there is no option %s", argv[optind - 1]);
+			if (strncmp(argv[at], "--", 2) == 0) /* a short one may stand within a word */
+				return wrong("there is no option %s", argv[at]);
+			return wrong("there is no option -%c", optopt);
 		}
 	}
 	if (optind < argc)

@@ -26,8 +26,9 @@ def check(path: Path, *args: str) -> subprocess.CompletedProcess[str]:
 # ---- what the command line says
 
 
-def test_version() -> None:
-    done = run("-V")
+@pytest.mark.parametrize("option", ["-V", "-v", "--version"])
+def test_version(option: str) -> None:
+    done = run(option)
     assert done.returncode == 0
     text = done.stdout + done.stderr
     assert re.search(r"licorne\D*\d+\.\d+\.\d+", text)
@@ -105,8 +106,22 @@ def test_unknown_options(args: list[str]) -> None:
     assert args[0].lstrip("-")[0] in done.stderr
 
 
-def test_help() -> None:
-    done = run("-h")
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--nonsense"], "there is no option --nonsense"),
+        (["-t", "--nonsense=3"], "there is no option --nonsense=3"),
+        (["-tx"], "there is no option -x"),
+        (["-t", "-c"], "option -c needs an argument"),
+    ],
+)
+def test_unknown_options_are_named(args: list[str], said: str) -> None:
+    assert run(*args).stderr.splitlines()[0] == f"licorne: {said}"
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(option: str) -> None:
+    done = run(option)
     assert done.returncode == 0
     for word in ("-c", "-g", "-p", "-t", "-T", "-V", "run"):
         assert word in done.stdout
