@@ -69,7 +69,11 @@ static const char help[] =
     "  --certfile FILE    encrypt, with this certificate and its chain (PEM; needs the module tls)\n"
     "  --keyfile FILE     the certificate's private key, PEM (also in the certfile)\n"
     "  -T                 print the configuration that this amounts to, and exit\n"
-    "  -h, --help         print this and exit\n";
+    "  -h, --help         print this and exit\n"
+    "\n"
+    "$VIRTUAL_ENV is the virtual environment that the application uses, as after `. venv/bin/activate`.\n"
+    "Exit status: 0 ended as it was told, 1 configuration or addresses, 2 command line or environment,\n"
+    "3 the application cannot be imported, or is of a kind that is not served.\n";
 
 static int __attribute__((format(printf, 1, 2))) wrong(const char *fmt, ...)
 {

@@ -258,6 +258,8 @@ def test_asgi_is_refused(tmp_path: Path, code: str, word: str) -> None:
     (tmp_path / "asgi_app.py").write_text(code)
     text = refused(app="asgi_app:app", cwd=tmp_path)
     assert word in text
+    done = run("run", "asgi_app:app", cwd=tmp_path)
+    assert done.returncode == 3, "as whatever cannot be served"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ APPS = """
     def optional(environ, start_response, extra=None): ...
     def stars(*args): ...
     def create(): return wsgi
+    def create_one(): return create
+    @functools.wraps(create)
+    def decorated(environ, start_response): ...
+    unsigned = dict
     number = 3
 
     async def asgi(scope, receive, send): ...
@@ -37,6 +41,10 @@ APPS = """
     def asgi_plain(scope, receive, send): ...
     def asgi_two(scope): ...
     asgi_partial = functools.partial(asgi)
+    @functools.wraps(asgi)
+    def asgi_decorated(*args, **kwargs): ...
+    @functools.wraps(asgi)
+    def adapter(environ, start_response): ...
     def create_asgi(): return asgi_instance
 """
 
@@ -62,7 +70,7 @@ class HelperTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f'    paste "{self.dir}/a.ini";\n', done.stdout)
         self.assertNotIn("    app ", done.stdout)
-        self.assertEqual(self.ask("a.ini#asgi", option="--paste").returncode, 4)
+        self.assertEqual(self.ask("a.ini#asgi", option="--paste").returncode, 3)
         self.assertEqual(self.ask("a.ini#instance", option="--paste").returncode, 0)
         done = self.ask("b.ini", option="--paste")
         self.assertEqual(done.returncode, 3)
@@ -81,7 +89,18 @@ class HelperTest(unittest.TestCase):
         )
 
     def test_wsgi(self) -> None:
-        for name in ("wsgi", "instance", "Iterable", "partial", "optional", "stars", "create()"):
+        for name in (
+            "wsgi",
+            "instance",
+            "Iterable",
+            "partial",
+            "optional",
+            "stars",
+            "create()",
+            "decorated",
+            "adapter",
+            "unsigned",
+        ):
             with self.subTest(name):
                 done = self.ask(f"apps:{name}")
                 self.assertEqual(done.returncode, 0, done.stderr)
@@ -101,12 +120,28 @@ class HelperTest(unittest.TestCase):
         self.assertIn("threads 7;", lines)
 
     def test_asgi(self) -> None:
-        for name in ("asgi", "asgi_instance", "asgi_plain", "asgi_two", "asgi_partial", "create_asgi()"):
+        for name in (
+            "asgi",
+            "asgi_instance",
+            "asgi_plain",
+            "asgi_two",
+            "asgi_partial",
+            "asgi_decorated",
+            "create_asgi()",
+        ):
             with self.subTest(name):
                 done = self.ask(f"apps:{name}")
-                self.assertEqual(done.returncode, 4, done.stderr)
+                self.assertEqual(done.returncode, 3, done.stderr)
                 self.assertEqual(done.stdout, "")
-                self.assertIn(f"apps:{name} is an ASGI application", done.stderr)
+                self.assertIn(f"'apps:{name}' is an ASGI application", done.stderr)
+
+    def test_neither_wsgi_nor_asgi(self) -> None:
+        for name, hint in (("create", "; a factory is written apps:create()"), ("create_one()", "")):
+            with self.subTest(name):
+                done = self.ask(f"apps:{name}")
+                self.assertEqual(done.returncode, 3, done.stderr)
+                said = "is no WSGI application: it cannot be called with (environ, start_response)"
+                self.assertEqual(done.stderr.splitlines()[-1], f"licorne: 'apps:{name}' {said}{hint}")
 
     def test_errors(self) -> None:
         Path(self.dir, "broken.py").write_text("import nosuchthing\n")

@@ -153,6 +153,23 @@ test_refusals(void **state)
 	assert_null(strstr(answer, "importlib"));
 	assert_null(strstr(answer, "appload"));
 	fails("syntax", "SyntaxError");
+	put_file("others.py", "import functools\n"
+			      "async def asgi(scope, receive, send): pass\n"
+			      "class Asgi:\n"
+			      "    async def __call__(self, scope, receive, send): pass\n"
+			      "instance = Asgi()\n"
+			      "def create(): return dict\n"
+			      "def one(environ): pass\n"
+			      "@functools.wraps(asgi)\n"
+			      "def adapter(environ, start_response):\n"
+			      "    start_response('200 OK', [])\n"
+			      "    return [b'42']\n");
+	fails("others:asgi", "'others:asgi' is an ASGI application; this version of licorne runs WSGI");
+	fails("others:instance", "'others:instance' is an ASGI application");
+	fails("others:create", "'others:create' is no WSGI application: it cannot be called with (environ, "
+			       "start_response); a factory is written others:create()");
+	fails("others:one", "is no WSGI application");
+	works("others:adapter", "0", "42");
 	fails("leaves", "SystemExit: 5");
 }
 

@@ -158,6 +158,53 @@ def load(spec: str) -> Any:
     return app
 
 
+def takes(app: Any, number: int) -> bool:
+    """Can it be called with that many arguments, as far as it says?  Decorators speak for themselves."""
+    import inspect
+
+    try:
+        signature = inspect.signature(app, follow_wrapped=False)
+    except Exception:  # C code often has no signature, and an odd object may raise anything
+        return True
+    try:
+        signature.bind(*[None] * number)
+    except TypeError:
+        return False
+    return True
+
+
+def is_asgi(app: Any) -> bool:
+    """ASGI 3 is a coroutine function of (scope, receive, send); ASGI 2 a callable of (scope) that returns one."""
+    import inspect
+
+    for candidate in (app, None if inspect.isclass(app) or inspect.isfunction(app) else getattr(app, "__call__", None)):
+        if candidate is None:
+            continue
+        if inspect.iscoroutinefunction(candidate):
+            return True
+        # a decorated one; but an adapter, which is WSGI itself, may name what it wraps, too
+        if inspect.iscoroutinefunction(inspect.unwrap(candidate)) and takes(candidate, 3):
+            return True
+    if inspect.isclass(app):
+        # ASGI 2 (instances are awaited callables), or WSGI by a class (instances are iterable)
+        return not hasattr(app, "__iter__") and inspect.iscoroutinefunction(getattr(app, "__call__", None))
+    try:
+        parameters = inspect.signature(app, follow_wrapped=False).parameters.values()
+    except Exception:  # as above
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(needed) == 3 or [p.name for p in needed] == ["scope"]
+
+
+def judge(app: Any, spec: str) -> None:
+    """AppError for what would answer every request with an error: not WSGI, or what only makes the application."""
+    if is_asgi(app):
+        raise AppError(f"{spec!r} is an ASGI application; this version of licorne runs WSGI applications only")
+    if not takes(app, 2):
+        hint = f"; a factory is written {spec}()" if ":" in spec and spec[-1] != ")" else ""
+        raise AppError(f"{spec!r} is no WSGI application: it cannot be called with (environ, start_response){hint}")
+
+
 def load_paste(spec: str) -> Any:
     """The application that a Paste Deploy file describes, its logging set up; AppError, or whatever it raises."""
     file, _, name = spec.partition("#")
@@ -207,6 +254,7 @@ def start(spec: str | None, paste: str | None, pythonpath: list[str], venv: str 
     """What a worker does: paths, import, and everything imported out of the garbage collector's sight."""
     set_up_paths(pythonpath, venv)
     app = load_paste(paste) if paste is not None else load(spec or "")
+    judge(app, paste or spec or "")
     gc.collect()
     gc.freeze()
     return app
