@@ -342,12 +342,8 @@ ask_helper(const struct run *r, char **ret, size_t *ret_n)
 		return 0;
 	free(*ret);
 	*ret = NULL;
-	if (WIFEXITED(st)) {
-		if (r->app &&
-		    !strchr(r->app, ':')) /* the helper has a default for what follows it, and it did not fit */
-			lc_log(LC_LOG_ERROR, "run: \"%s\" names no part of the module, expected MODULE:APP", r->app);
+	if (WIFEXITED(st))
 		return WEXITSTATUS(st);
-	}
 	if (WTERMSIG(st) == SIGINT)
 		return 128 + SIGINT; /* Ctrl-C while the application was looked at */
 	lc_log(LC_LOG_ERROR, "%s was killed by signal %d: does importing the application crash?", ch.path,

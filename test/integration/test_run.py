@@ -283,7 +283,23 @@ def test_import_error_shows_the_traceback(tmp_path: Path) -> None:
     done = run("run", "broken:app", "--bind", "127.0.0.1:0", cwd=tmp_path)
     assert done.returncode == 3
     assert "No module named 'no_such_dependency'" in done.stderr
+    assert "importing broken:app failed" in done.stderr
     assert re.search(r'broken\.py", line 2', done.stderr)
+
+
+def test_import_error_is_not_blamed_on_the_name(tmp_path: Path) -> None:
+    """`run mysite.wsgi` in a site whose environment is not active says so."""
+    package = tmp_path / "mysite"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "wsgi.py").write_text("import no_such_dependency\n")
+    done = run("run", "mysite.wsgi", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "names no part" not in done.stderr
+    assert "is no_such_dependency installed in" in done.stderr
+    fake_venv(tmp_path / ".venv", "3.7.1")
+    done = run("run", "mysite.wsgi", cwd=tmp_path)
+    assert f"{tmp_path}/.venv is not active, try `. .venv/bin/activate`" in done.stderr
 
 
 def test_terminal_session(tmp_path: Path) -> None:

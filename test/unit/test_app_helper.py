@@ -152,8 +152,10 @@ class HelperTest(unittest.TestCase):
             ("nosuch:app", "there is no module 'nosuch'"),
             ("apps.py:app", "there is no module 'apps.py'"),
             ("apps:create(", "is neither a name nor a call"),
-            ("broken:app", "ModuleNotFoundError: No module named 'nosuchthing'"),
-            ("leaves:app", "SystemExit: 9"),
+            ("broken:app", f"is nosuchthing installed in {sys.prefix}?"),
+            ("broken", f"is nosuchthing installed in {sys.prefix}?"),
+            ("leaves:app", "importing leaves:app failed, as the traceback above says"),
+            ("apps", '"apps" names no part of the module, expected MODULE:APP'),
         ):
             with self.subTest(app):
                 done = self.ask(app)
@@ -161,6 +163,11 @@ class HelperTest(unittest.TestCase):
                 self.assertEqual(done.stdout, "")
                 self.assertIn(text, done.stderr.splitlines()[-1])
                 self.assertNotIn("helper.py", done.stderr)
+        done = self.ask("broken")
+        self.assertIn("ModuleNotFoundError: No module named 'nosuchthing'\n", done.stderr)
+        self.assertIn("importing broken failed, as the traceback above says\n", done.stderr)
+        self.assertNotIn("names no part", done.stderr)
+        self.assertIn("SystemExit: 9\n", self.ask("leaves").stderr)
 
     def test_environments(self) -> None:
         venv = os.path.join(self.dir, "venv")
@@ -170,7 +177,13 @@ class HelperTest(unittest.TestCase):
         done = self.ask("inside", VIRTUAL_ENV=venv)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f'    venv "{venv}";\n', done.stdout)
-        self.assertEqual(self.ask("inside").returncode, 3)
+        done = self.ask("inside")
+        self.assertEqual(done.returncode, 3)
+        self.assertIn(f"the virtual environment {venv} is not active, try `. venv/bin/activate`", done.stderr)
+        Path(self.dir, "needs.py").write_text("import nosuchthing\n")
+        self.assertIn("`VIRTUAL_ENV=venv licorne run ...`", self.ask("needs").stderr)
+        self.assertNotIn("licorne run", self.ask("apps:wsgy").stderr)
+        self.assertIn(f"is nosuchthing installed in {venv}?", self.ask("needs", VIRTUAL_ENV=venv).stderr)
         Path(venv, "pyvenv.cfg").write_text("home = /usr/bin\nversion_info = 3.2.1.final.0\n")
         done = self.ask("inside", VIRTUAL_ENV=venv)
         self.assertEqual(done.returncode, 2)

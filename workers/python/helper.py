@@ -61,6 +61,17 @@ def check_venv(venv: str) -> str | None:
     return None
 
 
+def inactive_environment() -> str:
+    """What to do about an environment that lies here and is not used, or empty."""
+    for name in ("venv", ".venv", "env"):
+        if os.path.exists(os.path.join(name, "pyvenv.cfg")):
+            return (
+                f"the virtual environment {os.path.abspath(name)} is not active, "
+                f"try `. {name}/bin/activate` or `VIRTUAL_ENV={name} licorne run ...`"
+            )
+    return ""
+
+
 def venv_python(venv: str) -> str | None:
     """The interpreter to go on with, when this one is not of the environment already."""
     if os.path.realpath(sys.prefix) == os.path.realpath(venv):
@@ -107,10 +118,17 @@ def main() -> int:
         judge(load(args.app) if args.paste is None else load_paste(args.paste), args.app or args.paste)
     except AppError as exc:
         say(str(exc))
+        if args.paste is None and isinstance(exc.__cause__, AttributeError) and ":" not in args.app:
+            say(f'run: "{args.app}" names no part of the module, expected MODULE:APP')
+        elif isinstance(exc.__cause__, ImportError) and not venv and (hint := inactive_environment()):
+            say(hint)
         return IMPORT_FAILED
     except BaseException as exc:  # SystemExit as well: a module that exits cannot be served
         tb = exc.__traceback__
         sys.stderr.write(format_exception(exc.with_traceback(tb and tb.tb_next)))
+        say(f"importing {args.app or args.paste} failed, as the traceback above says")
+        if isinstance(exc, ModuleNotFoundError):
+            say((not venv and inactive_environment()) or f"is {exc.name} installed in {venv or sys.prefix}?")
         return IMPORT_FAILED
     lines = [f"load_module {args.worker};", "%%", f"worker {args.worker} {{"]
     try:
