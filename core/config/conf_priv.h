@@ -110,7 +110,6 @@ struct lc__load {
 };
 
 /* err.c */
-void lc__err_sort(struct lc_err *);
 void lc__err_about(struct lc_err *, const struct lc__blk *, const struct lc__set *, const struct lc__org *);
 void lc__err_addv(struct lc_err *, const char *file, uint32_t line, const char *fmt, va_list) LC_PRINTF(4, 0);
 
