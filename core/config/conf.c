@@ -148,6 +148,33 @@ lc_conf_where(const struct lc_conf *conf, const struct lc_block *block, const st
 	return 0;
 }
 
+int
+lc_conf_ask(const struct lc_conf *conf, const struct lc_block *block, const struct lc_dirset *ds,
+	    int (*check)(const void *, struct lc_err *), struct lc_err *err)
+{
+	const struct lc__blk *b = block->priv;
+	int r = 0;
+
+	for (uint32_t s = 0; s < conf->nsets; s++) {
+		if (conf->sets[s].ds != ds)
+			continue;
+		lc__err_about(err, b, &conf->sets[s], b->vals[s].org);
+		r = check(b->vals[s].conf, err);
+		lc__err_about(err, NULL, NULL, NULL);
+	}
+	return r;
+}
+
+void
+lc_conf_unused(struct lc_conf *conf, const struct lc_block *block, const struct lc_dirset *ds)
+{
+	struct lc__blk *b = block->priv;
+
+	for (uint32_t s = 0; s < conf->nsets; s++)
+		if (conf->sets[s].ds == ds)
+			b->unused |= UINT64_C(1) << s;
+}
+
 const struct lc_block *
 lc_conf_next(const struct lc_block *parent, uint32_t kind, const struct lc_block *after)
 {

@@ -82,6 +82,12 @@ struct lc_conf_place {
 };
 int lc_conf_where(const struct lc_conf *, const struct lc_block *, const struct lc_dirset *, const char *directive,
 		  struct lc_conf_place *ret);
+/* Call a check for a block, with errors at the lines that set what it complains of: for what the checks of a set cannot
+ * know when they are called (lc_dirset.check). */
+int lc_conf_ask(const struct lc_conf *, const struct lc_block *, const struct lc_dirset *,
+		int (*check)(const void *conf, struct lc_err *), struct lc_err *);
+/* The set has no meaning in this block: lc_conf_dump() leaves it out there. */
+void lc_conf_unused(struct lc_conf *, const struct lc_block *, const struct lc_dirset *);
 /* Next child of that kind after `after` (NULL: the first). */
 const struct lc_block *lc_conf_next(const struct lc_block *parent, uint32_t kind, const struct lc_block *after);
 

@@ -76,8 +76,11 @@ struct lc__blk {
 	const struct lc__stmt *stmt;
 	struct lc__vals vals[LC__SETS_MAX]; /* before finish.c: only what was set here, conf NULL: nothing */
 	uint32_t counts[5];                 /* children by kind, bit number as index */
+	uint64_t unused;                    /* lc_conf_unused(), a bit for each set */
 	uint8_t bad;                        /* its head is wrong: nothing is demanded of it */
 };
+
+_Static_assert(LC__SETS_MAX <= 64, "a set has no bit in lc__blk.unused");
 
 struct lc_conf {
 	struct lc__arena arena;

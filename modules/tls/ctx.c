@@ -375,6 +375,18 @@ out:
 
 /* ---- a listener ---- */
 
+int
+tls_lsn_check(const void *arg, struct lc_err *err)
+{
+	const struct tls_conf *conf = arg;
+
+	if (!conf->certificate.n)
+		tls_config->error(err, NULL,
+				  "listen: tls needs a certificate, expected here or further up: certificate FILE; "
+				  "certificate_key FILE;");
+	return 0;
+}
+
 void
 tls_lsn_free(void *inst)
 {
