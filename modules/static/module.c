@@ -110,7 +110,11 @@ static int
 static_check(const void *conf, struct lc_err *err)
 {
 	const struct st_conf *c = conf;
+	struct stat st;
 
+	/* what is there and may not be read is found by who opens it, as whoever the worker is */
+	if (stat(c->root, &st) < 0 ? errno == ENOENT || errno == ENOTDIR : !S_ISDIR(st.st_mode))
+		config->error(err, "root", "\"%s\" is no directory, expected one that is there", c->root);
 	for (uint64_t k = 0; k < c->index.n && !is_off(&c->index); k++)
 		if (!is_below(c->index.v[k]))
 			config->error(err, "index",
