@@ -176,6 +176,10 @@ const char *lc__contexts(char *buf, size_t n, uint32_t bits); /* "the main level
 const char *lc__kind_name(uint32_t kind);
 int lc__set_is_here(const struct lc__set *, const struct lc__blk *); /* may rows of the set stand in such a block? */
 
+/* hints.c: what a word of other servers is called here, behind "expected: "; NULL: it is none that is known */
+const char *lc__hint_directive(const char *name);
+const char *lc__hint_listen(const char *word);
+
 /* logs.c: lines of log_format and access_log, for their rows; and which belong to each other. */
 int lc__log_format_line(const char *const *argv, uint32_t argc, char *msg, size_t msgsize);
 int lc__access_log_line(const char *const *argv, uint32_t argc, char *msg, size_t msgsize);
