@@ -99,6 +99,35 @@ number(const char *s, unsigned long min, unsigned long max)
 	return v >= min && v <= max;
 }
 
+/* Options of other servers, and what to write here. */
+static const char *
+known_elsewhere(const char *option)
+{
+	static const struct {
+		const char *option, *instead;
+	} others[] = {
+	    {"--access-logfile", "--access-log PATH"},
+	    {"--app-dir", "change the directory before"},
+	    {"--chdir", "change the directory before"},
+	    {"--config", "licorne -c FILE"},
+	    {"--daemon", "it stays in the foreground"},
+	    {"--factory", "MODULE:FACTORY()"},
+	    {"--host", "--bind HOST:PORT"},
+	    {"--port", "--bind HOST:PORT"},
+	    {"--ssl-certfile", "--certfile FILE"},
+	    {"--ssl-certificate", "--certfile FILE"},
+	    {"--ssl-keyfile", "--keyfile FILE"},
+	    {"--timeout", "heartbeat_timeout in a configuration file (-T prints one)"},
+	    {"--worker-class", "--worker NAME"},
+	};
+	size_t n = strcspn(option, "=");
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (strlen(others[i].option) == n && strncmp(others[i].option, option, n) == 0)
+			return others[i].instead;
+	return NULL;
+}
+
 static int
 not_yet(const char *what, const char *instead)
 {
@@ -125,6 +154,7 @@ parse_options(struct run *r, int argc, char **argv)
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
+	const char *instead;
 	int c, at;
 
 	opterr = 0;
@@ -184,6 +214,8 @@ parse_options(struct run *r, int argc, char **argv)
 		case ':':
 			return wrong("run: option %s needs an argument", argv[at]);
 		default:
+			if ((instead = known_elsewhere(argv[at])))
+				return wrong("run: there is no option %s, expected: %s", argv[at], instead);
 			wrong("run: there is no option %s", argv[at]);
 			fputs(usage_line, stderr);
 			return LC_EXIT_USAGE;

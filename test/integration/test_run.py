@@ -211,6 +211,20 @@ def test_options_that_are_refused(args: list[str], word: str) -> None:
     assert word in refused(*args)
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--host", "::1"], "there is no option --host, expected: --bind HOST:PORT"),
+        (["--port=80"], "there is no option --port=80, expected: --bind HOST:PORT"),
+        (["--worker-class", "gthread"], "there is no option --worker-class, expected: --worker NAME"),
+        (["--bind", "127.0.0.1:80:90"], '--bind 127.0.0.1:80:90: there is more than one ":", expected HOST:PORT, '),
+        (["--bind", "::1:80"], "--bind ::1:80: an IPv6 address stands without brackets, expected [IPV6]:PORT"),
+    ],
+)
+def test_options_of_other_servers(args: list[str], said: str) -> None:
+    assert said in refused(*args)
+
+
 def test_forwarded_allow_ips() -> None:
     """From the command line, else the environment, else this machine; empty is nobody."""
 
