@@ -122,7 +122,8 @@ lc_checker_main(int argc, char **argv)
 	    {"files", no_argument, NULL, 'l'},
 	    {NULL, 0, NULL, 0},
 	};
-	struct lc_conf_opts o = {.load_module = lc_mod_conf_load, .whose = lc_mod_conf_whose};
+	struct lc_conf_opts o = {
+	    .load_module = lc_mod_conf_load, .whose = lc_mod_conf_whose, .speaks = lc_mod_conf_speaks};
 	const char *file = NULL, *name = "configuration";
 	struct lc_err *err = lc_err_new();
 	struct lc_conf *conf = NULL;

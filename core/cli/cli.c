@@ -92,7 +92,7 @@ module_main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--markdown") == 0)
 		return lc_mod_markdown(argc - 2, argv + 2);
 	if (argc != 2 || argv[1][0] == '-')
-		return wrong("licorne module: which module? expected one name or one file");
+		return wrong("module: which module? expected one name or one file");
 	return lc_mod_describe(argv[1]);
 }
 

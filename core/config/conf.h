@@ -59,6 +59,8 @@ struct lc_conf_opts {
 	/* Optional: which installed module that is not loaded has this directive?  "" or a name, valid until the next
 	 * call.  Asked for unknown directives only. */
 	const char *(*whose)(void *arg, const char *directive);
+	/* Optional: the name of a protocol module that is installed, for a message; NULL: none is. */
+	const char *(*speaks)(void *arg);
 	void *arg;
 };
 

@@ -113,6 +113,7 @@ def test_unknown_options(args: list[str]) -> None:
         (["-t", "--nonsense=3"], "there is no option --nonsense=3"),
         (["-tx"], "there is no option -x"),
         (["-t", "-c"], "option -c needs an argument"),
+        (["module"], "module: which module? expected one name or one file"),
     ],
 )
 def test_unknown_options_are_named(args: list[str], said: str) -> None:
@@ -288,6 +289,13 @@ def test_directive_of_a_module_that_is_not_loaded(tmp_path: Path) -> None:
     done = check(path)
     assert done.returncode == 1
     assert re.search(r':3: .*"threads"', done.stderr), done.stderr
+
+
+def test_no_protocol(tmp_path: Path) -> None:
+    path = tmp_path / "licorne.conf"
+    path.write_text("load_module sync;\npool a { listen 127.0.0.1:0; worker sync { app a:b; } }\n")
+    said = ":2: pool a has no protocol to speak, expected at the main level: load_module http1;"
+    assert said in check(path).stderr
 
 
 # ---- modules

@@ -273,8 +273,16 @@ def test_certificates_that_are_wrong(tmp_path: Path, ca: Authority, site: Pair) 
     locked, wrong = tmp_path / "locked.key", tmp_path / "wrong"
     openssl("pkey", "-in", site.key, "-aes256", "-passout", "pass:right", "-out", locked)
     wrong.write_text("wrong\n")
-    fails(tmp_path, tls(Pair(junk, site.key)), f'tls: certificate "{junk}": no start line', status=3)
-    fails(tmp_path, tls(Pair(site.cert, junk)), f'tls: certificate_key "{junk}": ', status=3)
+    fails(
+        tmp_path, tls(Pair(junk, site.key)), f': tls: certificate "{junk}" is no PEM file with a certificate', status=3
+    )
+    junk_key = f': tls: certificate_key "{junk}" is no PEM file with a private key'
+    fails(tmp_path, tls(Pair(site.cert, junk)), junk_key, status=3)
+    twice = tmp_path / "twice.pem"  # a certificate where the key is expected
+    twice.write_bytes(site.cert.read_bytes())
+    fails(
+        tmp_path, tls(Pair(site.cert, twice)), 'tls: certificate_key ".*" is no PEM file with a private key', status=3
+    )
     fails(
         tmp_path,
         tls(Pair(site.cert, other.key)),

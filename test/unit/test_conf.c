@@ -335,7 +335,7 @@ test_structure(void **state)
 	    {HEAD "pool a { protocols proto proto; listen 1; worker app { app a:b; } }",
 	     "t:2: protocols: \"proto\" is there twice, expected once\n"},
 	    {"load_module app; pool a { listen 1; worker app { app a:b; } }",
-	     "t:1: pool a has no protocol to speak, expected a load_module of one\n"},
+	     "t:1: pool a has no protocol to speak, expected at the main level: load_module PROTOCOL;\n"},
 	    {POOL("") "load_module proto;", "t:3: module \"proto\" is loaded twice, expected once; first at t:1\n"},
 	    {"load_module proto\nload_module app;\n" POOL(""),
 	     "t:1: load_module has 3 arguments, expected: load_module NAME | PATH; (is a \";\" missing?)\n"},
