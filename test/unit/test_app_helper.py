@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,16 @@ class HelperTest(unittest.TestCase):
         self.assertIn("importing broken failed, as the traceback above says\n", done.stderr)
         self.assertNotIn("names no part", done.stderr)
         self.assertIn("SystemExit: 9\n", self.ask("leaves").stderr)
+
+    def test_python_that_cannot_be_run(self) -> None:
+        text, count = re.subn(r"'[^']*/python[^']*'", "'/nowhere/python'", Path(HELPER).read_text())
+        self.assertGreaterEqual(count, 2)
+        script = Path(self.dir, "helper")
+        script.write_text(text)
+        done = subprocess.run(["sh", script, "--app", "apps:wsgi"], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(" cannot run the Python that licorne was built for, ", done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
     def test_environments(self) -> None:
         venv = os.path.join(self.dir, "venv")
