@@ -33,6 +33,10 @@ APPS = """
     @functools.wraps(create)
     def decorated(environ, start_response): ...
     unsigned = dict
+    class Proxy:
+        def __getattr__(self, name): return Proxy()
+        def __call__(self, environ, start_response): ...
+    proxy = Proxy()
     number = 3
 
     async def asgi(scope, receive, send): ...
@@ -101,6 +105,7 @@ class HelperTest(unittest.TestCase):
             "decorated",
             "adapter",
             "unsigned",
+            "proxy",
         ):
             with self.subTest(name):
                 done = self.ask(f"apps:{name}")

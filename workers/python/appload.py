@@ -183,7 +183,11 @@ def is_asgi(app: Any) -> bool:
         if inspect.iscoroutinefunction(candidate):
             return True
         # a decorated one; but an adapter, which is WSGI itself, may name what it wraps, too
-        if inspect.iscoroutinefunction(inspect.unwrap(candidate)) and takes(candidate, 3):
+        try:
+            inner = inspect.unwrap(candidate)
+        except Exception:  # a proxy that has any attribute, this one without an end
+            continue
+        if inspect.iscoroutinefunction(inner) and takes(candidate, 3):
             return True
     if inspect.isclass(app):
         # ASGI 2 (instances are awaited callables), or WSGI by a class (instances are iterable)
