@@ -29,6 +29,9 @@ APPS = """
     def optional(environ, start_response, extra=None): ...
     def stars(*args): ...
     def create(): return wsgi
+    def keyword(environ, start_response, *, more): ...
+    def defaults(environ=None, start_response=None, more=None): ...
+    async def asgi_stars(*args): ...
     def create_one(): return create
     @functools.wraps(create)
     def decorated(environ, start_response): ...
@@ -105,6 +108,7 @@ class HelperTest(unittest.TestCase):
             "decorated",
             "adapter",
             "unsigned",
+            "defaults",
             "proxy",
         ):
             with self.subTest(name):
@@ -132,6 +136,7 @@ class HelperTest(unittest.TestCase):
             "asgi_plain",
             "asgi_two",
             "asgi_partial",
+            "asgi_stars",
             "asgi_decorated",
             "create_asgi()",
         ):
@@ -142,7 +147,11 @@ class HelperTest(unittest.TestCase):
                 self.assertIn(f"'apps:{name}' is an ASGI application", done.stderr)
 
     def test_neither_wsgi_nor_asgi(self) -> None:
-        for name, hint in (("create", "; a factory is written apps:create()"), ("create_one()", "")):
+        for name, hint in (
+            ("create", "; a factory is written apps:create()"),
+            ("keyword", "; a factory is written apps:keyword()"),
+            ("create_one()", ""),
+        ):
             with self.subTest(name):
                 done = self.ask(f"apps:{name}")
                 self.assertEqual(done.returncode, 3, done.stderr)

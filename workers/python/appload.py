@@ -17,7 +17,7 @@ import io
 import os
 import sys
 import traceback
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 DEFAULT_NAME = "application"
@@ -200,8 +200,20 @@ def is_asgi(app: Any) -> bool:
     return len(needed) == 3 or [p.name for p in needed] == ["scope"]
 
 
+def is_plain(app: Any) -> bool:
+    """A function that takes two arguments, seen without inspect, which costs a worker half a megabyte."""
+    if type(app) is not FunctionType or app.__dict__:
+        return False
+    code = app.__code__
+    needed = code.co_argcount - len(app.__defaults__ or ())
+    room = code.co_argcount >= 2 or code.co_flags & 0x04  # *args
+    return bool(room) and needed <= 2 and not code.co_kwonlyargcount and not code.co_flags & 0x380  # no coroutine
+
+
 def judge(app: Any, spec: str) -> None:
     """AppError for what would answer every request with an error: not WSGI, or what only makes the application."""
+    if is_plain(app):
+        return
     if is_asgi(app):
         raise AppError(f"{spec!r} is an ASGI application; this version of licorne runs WSGI applications only")
     if not takes(app, 2):
