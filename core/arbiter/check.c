@@ -131,11 +131,13 @@ lc__check_load(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc__cre
 			print_errors(err); /* the checker has said more otherwise */
 		goto out;
 	}
-	{
-		const struct lc_conf_main *m = lc_conf_get(conf, lc_conf_main_block(conf), &lc_core_main);
-
-		if (lc__creds_resolve(creds, m->user, m->group) < 0)
-			goto out;
+	if (!o->no_check)
+		lc__places_check(conf, err);
+	r = lc__creds_resolve(creds, conf, err);
+	lc_err_sort(err);
+	if (r < 0) { /* nobody to be while the rest is checked */
+		print_errors(err);
+		goto out;
 	}
 	if (o->no_check) {
 		status = 0;
@@ -146,9 +148,9 @@ lc__check_load(const struct lc_arb_opts *o, struct lc_conf **ret, struct lc__cre
 		goto out;
 	}
 	status = run_checker(o, conf, creds, dump, list);
-	if (status || list < 0)
+	r = status || list < 0 ? 0 : lc__files_read(files, list, err);
+	if (status && !lc_err_count(err))
 		goto out;
-	r = lc__files_read(files, list, err);
 	if (lc_err_count(err))
 		print_errors(err);
 	else if (r < 0)

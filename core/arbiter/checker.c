@@ -16,25 +16,77 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <licorne/transport.h>
+
 #include "arbiter/arbiter.h"
 #include "config/conf.h"
 #include "log/log.h"
 #include "module/loader.h"
 #include "net/server.h"
 
+static const char *
+row_name(const struct lc_dirset *ds, uint32_t i)
+{
+	return ((const struct lc_directive *)(const void *)((const char *)ds->rows + (size_t)i * ds->stride))->name;
+}
+
+/* Directives of a transport that the listener does not have are written for nothing. */
+static void
+check_idle(struct lc_conf *conf, const struct lc_block *b, const struct lc_mod *m, struct lc_err *err)
+{
+	const struct lc_transport *ops = lc_mod_iface(m, LC_KIND_TRANSPORT, LC_TRANSPORT_VERSION);
+	const struct lc_dirset *ds = &m->dirset;
+	struct lc_conf_place at;
+
+	if (!ops || ds->kinds != 1u << LC_KIND_TRANSPORT)
+		return;
+	/* `NAME off;` turns off what is on further up, and the others may stay beside it */
+	if (ops->wanted && lc_conf_where(conf, b, ds, m->desc.name, &at))
+		return;
+	for (uint32_t i = 0; i < ds->nrows; i++)
+		if (lc_conf_where(conf, b, ds, row_name(ds, i), &at))
+			lc_err_add(err, at.file, at.line,
+				   "\"%s\" has no effect at an address without %s, expected: listen %s %s { ... }",
+				   row_name(ds, i), m->desc.name, b->name, m->desc.name);
+	if (!ops->wanted)
+		lc_conf_unused(conf, b, ds);
+}
+
+static void
+check_listener(struct lc_conf *conf, const struct lc_block *b, struct lc_err *err)
+{
+	struct lc_mod *stack[LC_MOD_TRANSPORTS];
+	int n = lc_mod_transports(conf, b, stack, err);
+
+	for (struct lc_mod *m = lc_mod_first(); n >= 0 && m; m = m->next) {
+		const struct lc_transport *ops;
+		uint32_t before = lc_err_count(err);
+		int k = 0;
+
+		while (k < n && stack[k] != m)
+			k++;
+		if (k == n) {
+			check_idle(conf, b, m, err);
+			continue;
+		}
+		ops = lc_mod_iface(m, LC_KIND_TRANSPORT, LC_TRANSPORT_VERSION);
+		if (ops->check && lc_conf_ask(conf, b, &m->dirset, ops->check, err) < 0 && lc_err_count(err) == before)
+			lc_err_add(err, b->file, b->line, "module \"%s\" refuses listen %s, expected it to say why",
+				   m->desc.name, b->name);
+	}
+}
+
 /* What takes more than one module to judge. */
 static int
-check_listeners(const struct lc_conf *conf, struct lc_err *err)
+check_listeners(struct lc_conf *conf, struct lc_err *err)
 {
 	const struct lc_block *pool = NULL, *b;
-	struct lc_mod *stack[LC_MOD_TRANSPORTS];
-	int r = 0;
 
 	while ((pool = lc_conf_next(lc_conf_main_block(conf), LC_C_POOL, pool)))
 		for (b = NULL; (b = lc_conf_next(pool, LC_C_LISTEN, b));)
-			if (lc_mod_transports(conf, b, stack, err) < 0)
-				r = -EINVAL;
-	return r;
+			check_listener(conf, b, err);
+	lc_err_sort(err);
+	return lc_err_count(err) ? -EINVAL : 0;
 }
 
 /* For the arbiter, see files.c there. */
@@ -70,7 +122,8 @@ lc_checker_main(int argc, char **argv)
 	    {"files", no_argument, NULL, 'l'},
 	    {NULL, 0, NULL, 0},
 	};
-	struct lc_conf_opts o = {.load_module = lc_mod_conf_load, .whose = lc_mod_conf_whose};
+	struct lc_conf_opts o = {
+	    .load_module = lc_mod_conf_load, .whose = lc_mod_conf_whose, .speaks = lc_mod_conf_speaks};
 	const char *file = NULL, *name = "configuration";
 	struct lc_err *err = lc_err_new();
 	struct lc_conf *conf = NULL;

@@ -50,8 +50,12 @@ lc__signal_name(int sig, char buf[16])
 
 /* Names are looked up once, in the parent: the lookup may read files and ask services. */
 int
-lc__creds_resolve(struct lc__creds *c, const char *user, const char *group)
+lc__creds_resolve(struct lc__creds *c, const struct lc_conf *conf, struct lc_err *err)
 {
+	const struct lc_block *top = lc_conf_main_block(conf);
+	const struct lc_conf_main *m = lc_conf_get(conf, top, &lc_core_main);
+	const char *user = m->user, *group = m->group;
+	struct lc_conf_place at;
 	struct passwd *pw = NULL;
 	struct group *gr = NULL;
 
@@ -60,13 +64,15 @@ lc__creds_resolve(struct lc__creds *c, const char *user, const char *group)
 		return 0;
 	errno = 0;
 	if (user && !(pw = getpwnam(user))) {
-		lc_log(LC_LOG_CRIT, "user \"%s\": there is no such user", user);
+		lc_conf_where(conf, top, &lc_core_main, "user", &at);
+		lc_err_add(err, at.file, at.line, "user: there is no user \"%s\" on this machine", user);
 		return -ENOENT;
 	}
 	c->uid = pw ? pw->pw_uid : geteuid();
 	c->gid = pw ? pw->pw_gid : getegid();
 	if (group && !(gr = getgrnam(group))) {
-		lc_log(LC_LOG_CRIT, "group \"%s\": there is no such group", group);
+		lc_conf_where(conf, top, &lc_core_main, "group", &at);
+		lc_err_add(err, at.file, at.line, "group: there is no group \"%s\" on this machine", group);
 		return -ENOENT;
 	}
 	if (gr)

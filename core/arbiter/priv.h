@@ -206,7 +206,7 @@ struct lc__child {
 	char *const *argv;             /* then: its arguments */
 };
 pid_t lc__child_spawn(const struct lc__child *);
-int lc__creds_resolve(struct lc__creds *, const char *user, const char *group);
+int lc__creds_resolve(struct lc__creds *, const struct lc_conf *, struct lc_err *); /* 0 or -errno, said in err */
 const char *lc__signal_name(int sig, char buf[16]);
 
 /* flight.c */
@@ -285,6 +285,9 @@ int lc__logs_open(struct lc__arb *, struct lc__pool *);
 int lc__error_log_open(struct lc__arb *, struct lc__gen *); /* 0: error_fd */
 void lc__error_log_use(struct lc__arb *, struct lc__gen *); /* becomes descriptor 2, ours and everybody's */
 void lc__logs_reopen(struct lc__arb *);
+
+/* places.c: what the arbiter itself will make or use outside of the configuration; what is wrong with it goes to err */
+void lc__places_check(const struct lc_conf *, struct lc_err *);
 
 /* files.c */
 int lc__files_read(struct lc__files *, int list, struct lc_err *); /* 0 or -errno; errors of files go to err */

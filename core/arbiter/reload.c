@@ -260,10 +260,12 @@ begin(struct lc__arb *a)
 		return;
 	}
 	if (lc__conf_load(a->opts, &r->conf, r->err) == 0) {
-		const struct lc_conf_main *m = lc_conf_get(r->conf, lc_conf_main_block(r->conf), &lc_core_main);
-
-		if (lc__creds_resolve(&r->creds, m->user, m->group) < 0) {
-			over(a, false, "user or group cannot be found");
+		if (!a->opts->no_check)
+			lc__places_check(r->conf, r->err);
+		lc__creds_resolve(&r->creds, r->conf, r->err);
+		if (lc_err_count(r->err)) {
+			lc_err_sort(r->err);
+			refused(a, lc_err_text(r->err));
 			return;
 		}
 	}

@@ -31,10 +31,11 @@ static const char usage_line[] = "usage: licorne [-c FILE] [-g 'DIRECTIVES'] [-p
 
 static const char help[] =
     "\n"
-    "  -c FILE          the configuration file (" LC_CONF_PATH ")\n"
+    "  -c, --config FILE\n"
+    "                   the configuration file (" LC_CONF_PATH ")\n"
     "  -g 'DIRECTIVES'  directives that stand before those of the file\n"
     "  -p PREFIX        what relative paths in the configuration are relative to (the file's folder)\n"
-    "  -t               check the configuration and exit\n"
+    "  -t, --test       check the configuration and exit\n"
     "  -T               check it, print it with every default and where values come from, and exit\n"
     "  -V, --version    print the version and exit\n"
     "  -h, --help       print this and exit\n"
@@ -47,8 +48,7 @@ static const char help[] =
     "USR2\n"
     "starts another binary in place of this one, TTIN and TTOU add and remove a worker, WINCH ends all workers.\n"
     "Exit status: 0 ended as it was told, 1 configuration or addresses, 2 command line, 3 the application does not "
-    "start,\n"
-    "4 (run) it is an application of a kind that licorne cannot serve yet.\n";
+    "start.\n";
 
 static int __attribute__((format(printf, 1, 2))) wrong(const char *fmt, ...)
 {
@@ -97,15 +97,22 @@ module_main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--markdown") == 0)
 		return lc_mod_markdown(argc - 2, argv + 2);
 	if (argc != 2 || argv[1][0] == '-')
-		return wrong("licorne module: which module? expected one name or one file");
+		return wrong("module: which module? expected one name or one file");
 	return lc_mod_describe(argv[1]);
 }
 
 int
 lc_cli_main(int argc, char **argv)
 {
+	static const struct option longs[] = {
+	    {"config", required_argument, NULL, 'c'},
+	    {"test", no_argument, NULL, 't'},
+	    {"version", no_argument, NULL, 'V'},
+	    {"help", no_argument, NULL, 'h'},
+	    {NULL, 0, NULL, 0},
+	};
 	struct lc_arb_opts o = {.path = LC_CONF_PATH};
-	int c, test = 0;
+	int c, at, test = 0;
 
 	if (argc >= 3 && strcmp(argv[1], "--role") == 0)
 		return role_main(argc, argv);
@@ -117,12 +124,11 @@ lc_cli_main(int argc, char **argv)
 	if (argc >= 2 && strcmp(argv[1], "module") == 0)
 		return module_main(argc - 1, argv + 1);
 	opterr = 0;
-	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
-					      {"test", no_argument, NULL, 't'},
-					      {"version", no_argument, NULL, 'V'},
-					      {"help", no_argument, NULL, 'h'},
-					      {NULL, 0, NULL, 0}};
-	while ((c = getopt_long(argc, argv, "+:c:g:p:tTVh", longs, NULL)) != -1) {
+	for (;;) {
+		at = optind;
+		c = getopt_long(argc, argv, "+:c:g:p:tTvVh", longs, NULL);
+		if (c == -1)
+			break;
 		switch (c) {
 		case 'c':
 			o.path = optarg;
@@ -137,6 +143,7 @@ lc_cli_main(int argc, char **argv)
 		case 'T':
 			test = c;
 			break;
+		case 'v': /* as nginx and gunicorn have it */
 		case 'V':
 			printf("licorne %s (module ABI %d.%d)\n", LC_VERSION, LC_ABI_MAJOR, LC_ABI_MINOR);
 			return LC_EXIT_OK;
@@ -147,9 +154,9 @@ lc_cli_main(int argc, char **argv)
 		case ':':
 			return wrong("option -%c needs an argument", optopt);
 		default:
-			if (optopt && optopt != '-')
-				return wrong("there is no option -%c", optopt);
-			return wrong("there is no option %s", argv[optind - 1]);
+			if (strncmp(argv[at], "--", 2) == 0) /* a short one may stand within a word */
+				return wrong("there is no option %s", argv[at]);
+			return wrong("there is no option -%c", optopt);
 		}
 	}
 	if (optind < argc)

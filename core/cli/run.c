@@ -69,7 +69,11 @@ static const char help[] =
     "  --certfile FILE    encrypt, with this certificate and its chain (PEM; needs the module tls)\n"
     "  --keyfile FILE     the certificate's private key, PEM (also in the certfile)\n"
     "  -T                 print the configuration that this amounts to, and exit\n"
-    "  -h, --help         print this and exit\n";
+    "  -h, --help         print this and exit\n"
+    "\n"
+    "$VIRTUAL_ENV is the virtual environment that the application uses, as after `. venv/bin/activate`.\n"
+    "Exit status: 0 ended as it was told, 1 configuration or addresses, 2 command line or environment,\n"
+    "3 the application cannot be imported, or is of a kind that is not served.\n";
 
 static int __attribute__((format(printf, 1, 2))) wrong(const char *fmt, ...)
 {
@@ -93,6 +97,35 @@ number(const char *s, unsigned long min, unsigned long max)
 		return false;
 	v = strtoul(s, NULL, 10);
 	return v >= min && v <= max;
+}
+
+/* Options of other servers, and what to write here. */
+static const char *
+known_elsewhere(const char *option)
+{
+	static const struct {
+		const char *option, *instead;
+	} others[] = {
+	    {"--access-logfile", "--access-log PATH"},
+	    {"--app-dir", "change the directory before"},
+	    {"--chdir", "change the directory before"},
+	    {"--config", "licorne -c FILE"},
+	    {"--daemon", "it stays in the foreground"},
+	    {"--factory", "MODULE:FACTORY()"},
+	    {"--host", "--bind HOST:PORT"},
+	    {"--port", "--bind HOST:PORT"},
+	    {"--ssl-certfile", "--certfile FILE"},
+	    {"--ssl-certificate", "--certfile FILE"},
+	    {"--ssl-keyfile", "--keyfile FILE"},
+	    {"--timeout", "heartbeat_timeout in a configuration file (-T prints one)"},
+	    {"--worker-class", "--worker NAME"},
+	};
+	size_t n = strcspn(option, "=");
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (strlen(others[i].option) == n && strncmp(others[i].option, option, n) == 0)
+			return others[i].instead;
+	return NULL;
 }
 
 static int
@@ -121,6 +154,7 @@ parse_options(struct run *r, int argc, char **argv)
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
+	const char *instead;
 	int c, at;
 
 	opterr = 0;
@@ -180,6 +214,8 @@ parse_options(struct run *r, int argc, char **argv)
 		case ':':
 			return wrong("run: option %s needs an argument", argv[at]);
 		default:
+			if ((instead = known_elsewhere(argv[at])))
+				return wrong("run: there is no option %s, expected: %s", argv[at], instead);
 			wrong("run: there is no option %s", argv[at]);
 			fputs(usage_line, stderr);
 			return LC_EXIT_USAGE;
@@ -338,12 +374,8 @@ ask_helper(const struct run *r, char **ret, size_t *ret_n)
 		return 0;
 	free(*ret);
 	*ret = NULL;
-	if (WIFEXITED(st)) {
-		if (r->app &&
-		    !strchr(r->app, ':')) /* the helper has a default for what follows it, and it did not fit */
-			lc_log(LC_LOG_ERROR, "run: \"%s\" names no part of the module, expected MODULE:APP", r->app);
+	if (WIFEXITED(st))
 		return WEXITSTATUS(st);
-	}
 	if (WTERMSIG(st) == SIGINT)
 		return 128 + SIGINT; /* Ctrl-C while the application was looked at */
 	lc_log(LC_LOG_ERROR, "%s was killed by signal %d: does importing the application crash?", ch.path,

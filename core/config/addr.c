@@ -90,7 +90,10 @@ split(const char *text, char *host, size_t n, int *ret_v6, uint16_t *ret_port, c
 		text++;
 		*ret_v6 = 1;
 	} else if (colon && memchr(text, ':', (size_t)(colon - text))) {
-		*ret_error = "an IPv6 address stands without brackets, expected [IPV6]:PORT";
+		size_t first = strcspn(text, ":");
+		int v6 = strspn(text, "0123456789abcdefABCDEF:.") == strlen(text) && !memchr(text, '.', first);
+		*ret_error = v6 ? "an IPv6 address stands without brackets, expected [IPV6]:PORT"
+				: "there is more than one \":\", expected " FORMS;
 		return -EINVAL;
 	}
 	if (!colon || end == text || (size_t)(end - text) >= n) {

@@ -156,7 +156,7 @@ unknown(struct lc__load *ld, const struct lc__blk *b, const struct lc__stmt *st)
 {
 	struct lc_conf *conf = ld->conf;
 	struct nearest n = nearest_for(st->name);
-	const char *owner;
+	const char *owner, *hint = lc__hint_directive(st->name);
 
 	for (int here = 1; here >= 0 && !n.name; here--) { /* names that could stand here are preferred */
 		for (uint32_t i = 0; i < lc_core_syntax.nrows; i++)
@@ -178,6 +178,8 @@ unknown(struct lc__load *ld, const struct lc__blk *b, const struct lc__stmt *st)
 	else if (owner && *owner)
 		lc_err_add(ld->err, st->file, st->line, "\"%s\" belongs to module %s; add: load_module %s;",
 			   lc__shown(ld, st->name), owner, owner);
+	else if (hint)
+		lc_err_add(ld->err, st->file, st->line, "unknown directive \"%s\": %s", lc__shown(ld, st->name), hint);
 	else if (ld->failed && !n.name)
 		return; /* likely one of the module that could not be loaded */
 	else if (n.name)
@@ -412,6 +414,29 @@ same_address(const struct lc_addr *a, const char *at, const struct lc_addr *b, c
 	return a->family == AF_UNIX || a->sa.raw[2] || a->sa.raw[3];
 }
 
+/* A word behind an address: 0, or -1 when it is the begin of another statement, which was said. */
+static int
+listen_word(struct lc__load *ld, const struct lc__stmt *st, const char *word)
+{
+	const char *hint = lc__hint_listen(word); /* "backlog=511" is nginx's, "backlog" begins a directive */
+	const void *is = syntax_find(word);
+
+	for (uint32_t s = 0; s < ld->conf->nsets && !is; s++)
+		is = row_find(&ld->conf->sets[s], word);
+	if (ld->conf->opaque || st->bad || set_find(ld->conf, word) || (!hint && !is)) {
+		want_module(ld, st, word, LC_KIND_TRANSPORT, "transport");
+		return 0;
+	}
+	if (hint && !is) {
+		lc_err_add(ld->err, st->file, st->line, "listen: \"%s\" is no transport: %s", lc__shown(ld, word),
+			   hint);
+		return 0;
+	}
+	lc_err_add(ld->err, st->file, st->line, "listen: \"%s\" is no transport, is a \";\" missing before it?",
+		   lc__shown(ld, word));
+	return -1;
+}
+
 static void
 listen_block(struct lc__load *ld, struct lc__blk *parent, const struct lc__stmt *st)
 {
@@ -433,7 +458,10 @@ listen_block(struct lc__load *ld, struct lc__blk *parent, const struct lc__stmt 
 			b->bad = 1;
 		}
 		for (uint32_t i = 0; i < b->pub.nargs; i++)
-			want_module(ld, st, b->pub.args[i], LC_KIND_TRANSPORT, "transport");
+			if (listen_word(ld, st, b->pub.args[i]) < 0) {
+				b->bad = parent->bad = 1; /* what it swallowed is not missing */
+				return;
+			}
 	}
 	for (const struct lc_block *p = ld->conf->root->pub.child; p && !b->bad; p = p->next)
 		for (const struct lc_block *l = p->child; l && l != &b->pub; l = l->next) {

@@ -75,7 +75,7 @@ load(struct lc_conf **ret, const char *path, const char *text, size_t n, const c
 	}
 	free(ld);
 	if (lc_err_count(err) != before) {
-		lc__err_sort(err);
+		lc_err_sort(err);
 		lc_conf_free(conf);
 		return r ? r : -EINVAL;
 	}
@@ -127,6 +127,52 @@ lc_conf_get(const struct lc_conf *conf, const struct lc_block *block, const stru
 		if (conf->sets[s].ds == ds)
 			return b->vals[s].conf;
 	return NULL;
+}
+
+int
+lc_conf_where(const struct lc_conf *conf, const struct lc_block *block, const struct lc_dirset *ds,
+	      const char *directive, struct lc_conf_place *ret)
+{
+	const struct lc__blk *b = block->priv, *up = block->parent ? block->parent->priv : NULL;
+
+	*ret = (struct lc_conf_place){NULL, 0};
+	for (uint32_t s = 0; s < conf->nsets; s++)
+		for (uint32_t i = 0; conf->sets[s].ds == ds && i < conf->sets[s].nrows; i++) {
+			const struct lc__org *org = b->vals[s].org;
+			if (strcmp(conf->sets[s].rows[i].name, directive) != 0)
+				continue;
+			*ret = (struct lc_conf_place){org[i].file, org[i].line};
+			/* a block in which nothing was written has its parent's values */
+			return org[i].from == LC__HERE && (!up || org != up->vals[s].org);
+		}
+	return 0;
+}
+
+int
+lc_conf_ask(const struct lc_conf *conf, const struct lc_block *block, const struct lc_dirset *ds,
+	    int (*check)(const void *, struct lc_err *), struct lc_err *err)
+{
+	const struct lc__blk *b = block->priv;
+	int r = 0;
+
+	for (uint32_t s = 0; s < conf->nsets; s++) {
+		if (conf->sets[s].ds != ds)
+			continue;
+		lc__err_about(err, b, &conf->sets[s], b->vals[s].org);
+		r = check(b->vals[s].conf, err);
+		lc__err_about(err, NULL, NULL, NULL);
+	}
+	return r;
+}
+
+void
+lc_conf_unused(struct lc_conf *conf, const struct lc_block *block, const struct lc_dirset *ds)
+{
+	struct lc__blk *b = block->priv;
+
+	for (uint32_t s = 0; s < conf->nsets; s++)
+		if (conf->sets[s].ds == ds)
+			b->unused |= UINT64_C(1) << s;
 }
 
 const struct lc_block *

@@ -45,6 +45,7 @@ struct lc_err *lc_err_new(void);
 void lc_err_free(struct lc_err *);
 void lc_err_add(struct lc_err *, const char *file, uint32_t line, const char *fmt, ...) LC_PRINTF(4, 5);
 uint32_t lc_err_count(const struct lc_err *);
+void lc_err_sort(struct lc_err *);              /* by file and line, as those of lc_conf_load() are */
 const char *lc_err_text(const struct lc_err *); /* lines "file:line: message\n"; valid until the next add */
 
 struct lc_conf_opts {
@@ -58,6 +59,8 @@ struct lc_conf_opts {
 	/* Optional: which installed module that is not loaded has this directive?  "" or a name, valid until the next
 	 * call.  Asked for unknown directives only. */
 	const char *(*whose)(void *arg, const char *directive);
+	/* Optional: the name of a protocol module that is installed, for a message; NULL: none is. */
+	const char *(*speaks)(void *arg);
 	void *arg;
 };
 
@@ -73,6 +76,20 @@ const char *lc_conf_prefix(const struct lc_conf *);
 const struct lc_block *lc_conf_main_block(const struct lc_conf *);
 /* The finished struct (inherited, defaults applied) of a directive set in a block; never NULL for a known set. */
 const void *lc_conf_get(const struct lc_conf *, const struct lc_block *, const struct lc_dirset *);
+/* Where the value of a directive was written that holds in a block: 1 in that block itself, 0 further up, or nowhere
+ * (file is NULL). */
+struct lc_conf_place {
+	const char *file;
+	uint32_t line;
+};
+int lc_conf_where(const struct lc_conf *, const struct lc_block *, const struct lc_dirset *, const char *directive,
+		  struct lc_conf_place *ret);
+/* Call a check for a block, with errors at the lines that set what it complains of: for what the checks of a set cannot
+ * know when they are called (lc_dirset.check). */
+int lc_conf_ask(const struct lc_conf *, const struct lc_block *, const struct lc_dirset *,
+		int (*check)(const void *conf, struct lc_err *), struct lc_err *);
+/* The set has no meaning in this block: lc_conf_dump() leaves it out there. */
+void lc_conf_unused(struct lc_conf *, const struct lc_block *, const struct lc_dirset *);
 /* Next child of that kind after `after` (NULL: the first). */
 const struct lc_block *lc_conf_next(const struct lc_block *parent, uint32_t kind, const struct lc_block *after);
 

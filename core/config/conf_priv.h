@@ -76,8 +76,11 @@ struct lc__blk {
 	const struct lc__stmt *stmt;
 	struct lc__vals vals[LC__SETS_MAX]; /* before finish.c: only what was set here, conf NULL: nothing */
 	uint32_t counts[5];                 /* children by kind, bit number as index */
+	uint64_t unused;                    /* lc_conf_unused(), a bit for each set */
 	uint8_t bad;                        /* its head is wrong: nothing is demanded of it */
 };
+
+_Static_assert(LC__SETS_MAX <= 64, "a set has no bit in lc__blk.unused");
 
 struct lc_conf {
 	struct lc__arena arena;
@@ -110,7 +113,6 @@ struct lc__load {
 };
 
 /* err.c */
-void lc__err_sort(struct lc_err *);
 void lc__err_about(struct lc_err *, const struct lc__blk *, const struct lc__set *, const struct lc__org *);
 void lc__err_addv(struct lc_err *, const char *file, uint32_t line, const char *fmt, va_list) LC_PRINTF(4, 0);
 
@@ -173,6 +175,10 @@ void lc__finish(struct lc__load *);
 const char *lc__contexts(char *buf, size_t n, uint32_t bits); /* "the main level, pool" */
 const char *lc__kind_name(uint32_t kind);
 int lc__set_is_here(const struct lc__set *, const struct lc__blk *); /* may rows of the set stand in such a block? */
+
+/* hints.c: what a word of other servers is called here, behind "expected: "; NULL: it is none that is known */
+const char *lc__hint_directive(const char *name);
+const char *lc__hint_listen(const char *word);
 
 /* logs.c: lines of log_format and access_log, for their rows; and which belong to each other. */
 int lc__log_format_line(const char *const *argv, uint32_t argc, char *msg, size_t msgsize);

@@ -349,7 +349,7 @@ dump_block(struct dump *d, const struct lc__blk *b)
 	}
 	for (uint32_t s = 0; s < d->conf->nsets; s++)
 		for (uint32_t i = 0; i < d->conf->sets[s].nrows && lc__set_is_here(&d->conf->sets[s], b); i++)
-			if (d->conf->sets[s].rows[i].context & b->pub.kind)
+			if ((d->conf->sets[s].rows[i].context & b->pub.kind) && !(b->unused >> s & 1))
 				dump_row(d, b, s, i);
 	for (const struct lc_block *c = b->pub.child; c; c = c->next)
 		dump_block(d, c->priv);

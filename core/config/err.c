@@ -121,7 +121,7 @@ entry_cmp(const void *a_, const void *b_)
 
 /* By file (in order of the first error in each) and line; the steps of reading each report in their own order. */
 void
-lc__err_sort(struct lc_err *err)
+lc_err_sort(struct lc_err *err)
 {
 	qsort(err->e, err->n, sizeof(err->e[0]), entry_cmp);
 	for (uint32_t i = 0; i < err->n; i++)

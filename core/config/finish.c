@@ -106,6 +106,7 @@ protocols(struct lc__load *ld, const struct lc__blk *b)
 	const struct lc_conf_pool *p = (const void *)b->vals[1].conf;
 	const struct lc__org *org = NULL;
 	uint32_t can = 0;
+	const char *one;
 
 	if (conf->opaque || b->bad)
 		return;
@@ -115,10 +116,12 @@ protocols(struct lc__load *ld, const struct lc__blk *b)
 	for (uint32_t s = 0; s < conf->nsets; s++)
 		can += conf->sets[s].stmt &&
 		       (!conf->sets[s].ds->kinds || (conf->sets[s].ds->kinds & 1u << LC_KIND_PROTOCOL));
-	if (!can && !ld->failed && !p->protocols.n)
+	if (!can && !ld->failed && !p->protocols.n) {
+		one = ld->opts->speaks ? ld->opts->speaks(ld->opts->arg) : NULL;
 		lc_err_add(ld->err, b->pub.file, b->pub.line,
-			   "pool %s has no protocol to speak, expected a load_module of one",
-			   lc__shown(ld, b->pub.name));
+			   "pool %s has no protocol to speak, expected at the main level: load_module %s;",
+			   lc__shown(ld, b->pub.name), one ? one : "PROTOCOL");
+	}
 	for (uint64_t i = 0; i < p->protocols.n; i++) {
 		const char *name = p->protocols.v[i];
 		const struct lc__set *set = NULL;

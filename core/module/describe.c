@@ -346,6 +346,16 @@ lc_mod_installed(uint32_t kind)
 }
 
 const char *
+lc_mod_conf_speaks(void *arg)
+{
+	static char **names;
+
+	if (!names)
+		names = lc_mod_installed(LC_KIND_PROTOCOL);
+	return names ? names[0] : NULL;
+}
+
+const char *
 lc_mod_conf_whose(void *arg, const char *directive)
 {
 	static char *all; /* one scan serves all mistakes of a run */

@@ -40,6 +40,8 @@ int lc_mod_conf_load(void *arg, const char *name_or_path, const char *file, uint
 		     const struct lc_dirset **ret);
 /* For lc_conf_opts.whose: scans the search path, in a child process so that nothing stays loaded here. */
 const char *lc_mod_conf_whose(void *arg, const char *directive);
+/* For lc_conf_opts.speaks: the first of those that are installed. */
+const char *lc_mod_conf_speaks(void *arg);
 /* `licorne module FILE`: what a shared object offers, to out; exit status. */
 int lc_mod_describe(const char *name_or_path);
 /* `licorne module --markdown [FILE|core ...]`: reference pages to standard output; none named: the core's; exit status.

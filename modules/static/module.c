@@ -110,7 +110,11 @@ static int
 static_check(const void *conf, struct lc_err *err)
 {
 	const struct st_conf *c = conf;
+	struct stat st;
 
+	/* what is there and may not be read is found by who opens it, as whoever the worker is */
+	if (stat(c->root, &st) < 0 ? errno == ENOENT || errno == ENOTDIR : !S_ISDIR(st.st_mode))
+		config->error(err, "root", "\"%s\" is no directory, expected one that is there", c->root);
 	for (uint64_t k = 0; k < c->index.n && !is_off(&c->index); k++)
 		if (!is_below(c->index.v[k]))
 			config->error(err, "index",
@@ -288,7 +292,8 @@ static const struct lc_directive directives[] = {
 	LC_T_STR, "fallback", LC_C_ROUTE, 0, LC_AT_(struct st_conf, fallback, const char *), "off", NULL,
 	"on | off | /FILE", "What answers when there is no such file.",
 	"`off`: 404, and 405 for methods other than GET, HEAD and OPTIONS. `on`: the request goes on as if the route "
-	"were not there, to the next one that fits and at last to the application, which also gets all other methods. "
+	"were not there, to the next one that fits and at last to the application, which also gets all methods but GET "
+	"and HEAD, OPTIONS too. "
 	"A file below the root: it is served instead, with 200, as applications that run in the browser and have paths "
 	"of their own want it.\n\nThere is no such file also when what is there is no regular file, or a directory "
 	"without an `index` file. What is there and cannot be read stays 403, and the error log says why."),

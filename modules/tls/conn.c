@@ -382,4 +382,5 @@ const struct lc_transport tls_transport = {
     .idle = conn_idle,
     .timeout = conn_timeout,
     .secret = tls_tickets_secret,
+    .check = tls_lsn_check,
 };

@@ -25,9 +25,18 @@
 static int
 sorry(char *msg, size_t n, const char *what, const char *file)
 {
+	unsigned long e = ERR_peek_last_error();
+	int key = strcmp(what, "certificate_key") == 0;
 	char why[160];
 
-	(void)snprintf(msg, n, "tls: %s \"%s\": %s", what, file ? file : "-", tls_error(why, sizeof(why)));
+	if ((ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE) ||
+	    (key && ERR_GET_LIB(e) == ERR_LIB_OSSL_DECODER && ERR_GET_REASON(e) == ERR_R_UNSUPPORTED)) {
+		ERR_clear_error();
+		(void)snprintf(msg, n, "%s \"%s\" is no PEM file with a %s", what, file ? file : "-",
+			       key ? "private key" : "certificate");
+		return -EINVAL;
+	}
+	(void)snprintf(msg, n, "%s \"%s\": %s", what, file ? file : "-", tls_error(why, sizeof(why)));
 	return -EINVAL;
 }
 
@@ -309,7 +318,7 @@ site_for(struct tls_lsn *l, const X509 *x, char *msg, size_t n)
 fail:
 	if (s)
 		site_free(s);
-	(void)snprintf(msg, n, "tls: no memory for a certificate");
+	(void)snprintf(msg, n, "no memory for a certificate");
 	return NULL;
 }
 
@@ -332,7 +341,7 @@ add_pair(struct tls_lsn *l, const char *cert, const char *key, char *msg, size_t
 	for (uint32_t j = 0; j < s->types; j++)
 		if (s->type[j] == type) {
 			(void)snprintf(msg, n,
-				       "tls: certificate \"%s\" is for the same names as another one and has the same "
+				       "certificate \"%s\" is for the same names as another one and has the same "
 				       "type of key, expected one for each type",
 				       cert);
 			goto out;
@@ -346,18 +355,17 @@ add_pair(struct tls_lsn *l, const char *cert, const char *key, char *msg, size_t
 	    !(k = PEM_read_bio_PrivateKey(kb, NULL, passphrase, (void *)(uintptr_t)l->conf->passphrase))) {
 		(void)sorry(msg, n, "certificate_key", key);
 		if (kb && is_encrypted(key))
-			(void)snprintf(msg, n, "tls: certificate_key \"%s\" %s", key,
+			(void)snprintf(msg, n, "certificate_key \"%s\" %s", key,
 				       l->conf->passphrase ? "is encrypted, and certificate_passphrase does not open it"
 							   : "is encrypted, expected certificate_passphrase FILE");
 		goto out;
 	}
 	if (X509_check_private_key(x, k) != 1) {
 		ERR_clear_error();
-		(void)snprintf(
-		    msg, n,
-		    "tls: the key in \"%s\" does not belong to the certificate in \"%s\": pairs are in the order "
-		    "of the directives",
-		    key, cert);
+		(void)snprintf(msg, n,
+			       "the key in \"%s\" does not belong to the certificate in \"%s\": pairs are in the order "
+			       "of the directives",
+			       key, cert);
 		goto out;
 	}
 	if (SSL_CTX_use_PrivateKey(s->ctx, k) != 1) {
@@ -374,6 +382,18 @@ out:
 }
 
 /* ---- a listener ---- */
+
+int
+tls_lsn_check(const void *arg, struct lc_err *err)
+{
+	const struct tls_conf *conf = arg;
+
+	if (!conf->certificate.n)
+		tls_config->error(err, NULL,
+				  "listen: tls needs a certificate, expected here or further up: certificate FILE; "
+				  "certificate_key FILE;");
+	return 0;
+}
 
 void
 tls_lsn_free(void *inst)
@@ -419,21 +439,20 @@ tls_lsn_new(const struct lc_tr_listener *at, const void *arg, void **inst, char 
 		l->alpn_n += (uint32_t)k;
 	}
 	if (conf->keylog && (l->keylog = open(conf->keylog, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0) {
-		(void)snprintf(msg, n, "tls: tls_keylog \"%s\": %s", conf->keylog, strerror(errno));
+		(void)snprintf(msg, n, "tls_keylog \"%s\": %s", conf->keylog, strerror(errno));
 		tls_lsn_free(l);
 		return -EINVAL;
 	}
 	ERR_clear_error();
 	if (!conf->certificate.n || conf->certificate.n != conf->key.n) {
-		(void)snprintf(msg, n,
-			       "tls: the listener %.*s has no certificate, expected certificate and certificate_key",
+		(void)snprintf(msg, n, "the listener %.*s has no certificate, expected certificate and certificate_key",
 			       (int)at->address.n, at->address.p);
 		r = -EINVAL;
 	}
 	for (uint64_t k = 0; !r && k < conf->certificate.n; k++)
 		r = add_pair(l, conf->certificate.v[k], conf->key.v[k], msg, n);
 	if (r >= 0 && (r = tls_tickets_init(l, at)) < 0)
-		(void)snprintf(msg, n, "tls: no memory for a listener");
+		(void)snprintf(msg, n, "no memory for a listener");
 	if (r < 0)
 		tls_lsn_free(l);
 	else

@@ -58,6 +58,7 @@ extern const struct lc_transport tls_transport;
 /* ctx.c */
 int tls_lsn_new(const struct lc_tr_listener *, const void *conf, void **inst, char *msg, size_t n);
 void tls_lsn_free(void *inst);
+int tls_lsn_check(const void *conf, struct lc_err *); /* lc_transport.check */
 /* Whose names have this one, by the letter rather than by a wildcard.  NULL: none. */
 const struct tls_site *tls_site_find(const struct tls_site *, const char *name);
 int tls_check(const void *conf, struct lc_err *);

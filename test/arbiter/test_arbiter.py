@@ -404,7 +404,7 @@ class ArbiterTest(Arbiter):
         self.stop()
         self.start(1, main="user no-such-user;", wait=False)
         self.end(1)
-        self.assertIn('user "no-such-user": there is no such user', self.log)
+        self.assertIn('test.conf:2: user: there is no user "no-such-user" on this machine', self.log)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ def check(path: Path, *args: str) -> subprocess.CompletedProcess[str]:
 # ---- what the command line says
 
 
-def test_version() -> None:
-    done = run("-V")
+@pytest.mark.parametrize("option", ["-V", "-v", "--version"])
+def test_version(option: str) -> None:
+    done = run(option)
     assert done.returncode == 0
     text = done.stdout + done.stderr
     assert re.search(r"licorne\D*\d+\.\d+\.\d+", text)
@@ -114,8 +115,23 @@ def test_unknown_options(args: list[str]) -> None:
     assert args[0].lstrip("-")[0] in done.stderr
 
 
-def test_help() -> None:
-    done = run("-h")
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--nonsense"], "there is no option --nonsense"),
+        (["-t", "--nonsense=3"], "there is no option --nonsense=3"),
+        (["-tx"], "there is no option -x"),
+        (["-t", "-c"], "option -c needs an argument"),
+        (["module"], "module: which module? expected one name or one file"),
+    ],
+)
+def test_unknown_options_are_named(args: list[str], said: str) -> None:
+    assert run(*args).stderr.splitlines()[0] == f"licorne: {said}"
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(option: str) -> None:
+    done = run(option)
     assert done.returncode == 0
     for word in ("-c", "-g", "-p", "-t", "-T", "-V", "run"):
         assert word in done.stdout
@@ -204,6 +220,56 @@ def test_mistake(tmp_path: Path, text: str, line: int, words: str) -> None:
     assert re.search(rf"^{re.escape(str(path))}:{line}: .*{re.escape(words)}", done.stderr, re.M), done.stderr
 
 
+PLACES = """\
+error_log {tmp}/nowhere/error.log;
+load_module http1;
+load_module wsgi;
+pid_file {tmp};
+pool web {{
+    listen unix:{tmp}/nowhere/sock;
+    listen unix:{tmp}/file {{ group nosuchgroup; }}
+    listen unix:{tmp}/sock {{
+        user nosuchuser;
+    }}
+    access_log {tmp}/file/access.log;
+    worker wsgi {{ app probe:app; }}
+}}
+"""
+
+
+def test_places_that_are_not_there(tmp_path: Path) -> None:
+    """What the arbiter could not make at its start, with -t as at the start; nothing is made."""
+    path = tmp_path / "licorne.conf"
+    (tmp_path / "file").touch()
+    path.write_text(PLACES.format(tmp=tmp_path))
+    for args in (["-t"], []):
+        done = run(*args, "-c", path)
+        assert done.returncode == 1
+        found = {(m[1], m[2]) for m in re.finditer(rf"^{re.escape(str(path))}:(\d+): (\w+: .*)$", done.stderr, re.M)}
+        folder = "expected a folder that licorne may write"
+        none = f"{tmp_path}/nowhere: No such file or directory, {folder}"
+        assert found == {
+            ("1", f'error_log: cannot make "{tmp_path}/nowhere/error.log": {none}'),
+            ("4", f'pid_file: "{tmp_path}" is a directory, expected a file in it'),
+            ("6", f'listen: cannot make "unix:{tmp_path}/nowhere/sock": {none}'),
+            (
+                "7",
+                f'listen: "unix:{tmp_path}/file" is there and is no socket, expected another path, or that it is removed',
+            ),
+            ("7", 'group: there is no group "nosuchgroup" on this machine'),
+            ("9", 'user: there is no user "nosuchuser" on this machine'),
+            ("11", f'access_log: cannot make "{tmp_path}/file/access.log": {tmp_path}/file: Not a directory, {folder}'),
+        }, done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"licorne.conf", "file"}
+
+
+def test_user_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "licorne.conf"
+    path.write_text(config(pool(), main="user nosuchuser;"))
+    line = path.read_text().splitlines().index("user nosuchuser;") + 1
+    assert f'{path}:{line}: user: there is no user "nosuchuser" on this machine\n' == check(path).stderr
+
+
 def test_mistake_in_an_included_file(tmp_path: Path) -> None:
     path = tmp_path / "licorne.conf"
     (tmp_path / "parts").mkdir()
@@ -232,6 +298,13 @@ def test_directive_of_a_module_that_is_not_loaded(tmp_path: Path) -> None:
     done = check(path)
     assert done.returncode == 1
     assert re.search(r':3: .*"threads"', done.stderr), done.stderr
+
+
+def test_no_protocol(tmp_path: Path) -> None:
+    path = tmp_path / "licorne.conf"
+    path.write_text("load_module sync;\npool a { listen 127.0.0.1:0; worker sync { app a:b; } }\n")
+    said = ":2: pool a has no protocol to speak, expected at the main level: load_module http1;"
+    assert said in check(path).stderr
 
 
 # ---- modules

@@ -149,3 +149,18 @@ def test_mistakes_in_the_list(tmp_path: Path, words: str, says: str) -> None:
     done = run("-t", "-c", path)
     assert done.returncode == 1
     assert f"bad.conf:6: proxy_protocol_from: {says}" in done.stderr
+
+
+def test_without_effect(tmp_path: Path) -> None:
+    """Its directives at an address without it are a mistake, but beside `proxy_protocol off`."""
+    path = tmp_path / "some.conf"
+    path.write_text(config(pool(listen=["127.0.0.1:0 { proxy_protocol_from 10.0.0.1; }"]), main=LOAD))
+    done = run("-t", "-c", path)
+    assert done.returncode == 1
+    assert '"proxy_protocol_from" has no effect at an address without proxy_protocol, expected: listen ' in done.stderr
+    for listen in ("127.0.0.1:0 { proxy_protocol off; proxy_protocol_from 10.0.0.1; }", "127.0.0.1:0"):
+        path.write_text(config(pool(listen=[listen], inside="proxy_protocol_from 10.0.0.2;"), main=LOAD))
+        done = run("-T", "-c", path)
+        assert done.returncode == 0, done.stderr
+        path.write_text(done.stdout)
+        assert run("-t", "-c", path).returncode == 0, "what it prints can be read again"

@@ -211,6 +211,20 @@ def test_options_that_are_refused(args: list[str], word: str) -> None:
     assert word in refused(*args)
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--host", "::1"], "there is no option --host, expected: --bind HOST:PORT"),
+        (["--port=80"], "there is no option --port=80, expected: --bind HOST:PORT"),
+        (["--worker-class", "gthread"], "there is no option --worker-class, expected: --worker NAME"),
+        (["--bind", "127.0.0.1:80:90"], '--bind 127.0.0.1:80:90: there is more than one ":", expected HOST:PORT, '),
+        (["--bind", "::1:80"], "--bind ::1:80: an IPv6 address stands without brackets, expected [IPV6]:PORT"),
+    ],
+)
+def test_options_of_other_servers(args: list[str], said: str) -> None:
+    assert said in refused(*args)
+
+
 def test_forwarded_allow_ips() -> None:
     """From the command line, else the environment, else this machine; empty is nobody."""
 
@@ -258,6 +272,8 @@ def test_asgi_is_refused(tmp_path: Path, code: str, word: str) -> None:
     (tmp_path / "asgi_app.py").write_text(code)
     text = refused(app="asgi_app:app", cwd=tmp_path)
     assert word in text
+    done = run("run", "asgi_app:app", cwd=tmp_path)
+    assert done.returncode == 3, "as whatever cannot be served"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +297,23 @@ def test_import_error_shows_the_traceback(tmp_path: Path) -> None:
     done = run("run", "broken:app", "--bind", "127.0.0.1:0", cwd=tmp_path)
     assert done.returncode == 3
     assert "No module named 'no_such_dependency'" in done.stderr
+    assert "importing broken:app failed" in done.stderr
     assert re.search(r'broken\.py", line 2', done.stderr)
+
+
+def test_import_error_is_not_blamed_on_the_name(tmp_path: Path) -> None:
+    """`run mysite.wsgi` in a site whose environment is not active says so."""
+    package = tmp_path / "mysite"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "wsgi.py").write_text("import no_such_dependency\n")
+    done = run("run", "mysite.wsgi", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "names no part" not in done.stderr
+    assert "is no_such_dependency installed in" in done.stderr
+    fake_venv(tmp_path / ".venv", "3.7.1")
+    done = run("run", "mysite.wsgi", cwd=tmp_path)
+    assert f"{tmp_path}/.venv is not active, try `. .venv/bin/activate`" in done.stderr
 
 
 def test_terminal_session(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import email.utils
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -499,7 +500,10 @@ def test_no_root(tmp_path: Path, worker: str) -> None:
     ended = run("-t", "-c", conf)
     assert ended.returncode == 1
     assert "root" in ended.stderr
-    conf.write_text(routed(worker, route("/", tmp_path / "gone")))
-    ended = run("-c", conf)
-    assert ended.returncode == 3, ended.stderr
-    assert f"route /: static: root {tmp_path / 'gone'} cannot be opened: No such file or directory" in ended.stderr
+    (tmp_path / "file").touch()
+    for root in ("gone", "file", "file/gone"):
+        conf.write_text(routed(worker, route("/", tmp_path / root)))
+        for args in (["-t"], []):
+            ended = run(*args, "-c", conf)
+            assert ended.returncode == 1, ended.stderr
+            assert re.search(rf':\d+: "{tmp_path}/{root}" is no directory, expected one that is there', ended.stderr)

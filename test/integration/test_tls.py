@@ -273,8 +273,16 @@ def test_certificates_that_are_wrong(tmp_path: Path, ca: Authority, site: Pair) 
     locked, wrong = tmp_path / "locked.key", tmp_path / "wrong"
     openssl("pkey", "-in", site.key, "-aes256", "-passout", "pass:right", "-out", locked)
     wrong.write_text("wrong\n")
-    fails(tmp_path, tls(Pair(junk, site.key)), f'tls: certificate "{junk}": no start line', status=3)
-    fails(tmp_path, tls(Pair(site.cert, junk)), f'tls: certificate_key "{junk}": ', status=3)
+    fails(
+        tmp_path, tls(Pair(junk, site.key)), f': tls: certificate "{junk}" is no PEM file with a certificate', status=3
+    )
+    junk_key = f': tls: certificate_key "{junk}" is no PEM file with a private key'
+    fails(tmp_path, tls(Pair(site.cert, junk)), junk_key, status=3)
+    twice = tmp_path / "twice.pem"  # a certificate where the key is expected
+    twice.write_bytes(site.cert.read_bytes())
+    fails(
+        tmp_path, tls(Pair(site.cert, twice)), 'tls: certificate_key ".*" is no PEM file with a private key', status=3
+    )
     fails(
         tmp_path,
         tls(Pair(site.cert, other.key)),
@@ -291,11 +299,32 @@ def test_certificates_that_are_wrong(tmp_path: Path, ca: Authority, site: Pair) 
         status=3,
     )
     fails(tmp_path, tls(site, site), "same names.*same type of key", status=3)
-    fails(tmp_path, tls(), "no certificate, expected certificate and certificate_key", status=3)
+    needs = r"licorne.conf:\d+: listen: tls needs a certificate, expected here or further up: certificate FILE;"
+    fails(tmp_path, tls(), needs, status=1, check=True)
     fails(tmp_path, tls(site, inside="tls_ciphers none-such;"), 'tls_ciphers "none-such"', status=3)
     fails(tmp_path, tls(site, inside="tls_groups none-such;"), 'tls_groups "none-such"', status=3)
     fails(tmp_path, tls(site, inside="tls_verify required;"), "expected tls_client_ca", status=1, check=True)
     fails(tmp_path, tls(inside=f"certificate {quote(site.cert)};"), "expected one key for each", status=1, check=True)
+
+
+def test_directives_without_tls(tmp_path: Path, site: Pair) -> None:
+    """In the block of an address that is not encrypted they are a mistake; further up they may be for others."""
+    main = f"load_module tls; {use(site)}"
+    listen = ["127.0.0.1:0 tls", f"127.0.0.1:1 {{ mode 0600; {use(site)}\ntls_verify off; }}"]
+    conf = tmp_path / "licorne.conf"
+    conf.write_text(config(pool(listen=listen), main=main))
+    done = run("-t", "-c", conf)
+    assert done.returncode == 1
+    found = re.findall(r'licorne.conf:\d+: ("\w+") has no effect at an address without tls, (.*)', done.stderr)
+    assert {name for name, _ in found} == {'"certificate"', '"certificate_key"', '"tls_verify"'}, done.stderr
+    assert {hint for _, hint in found} == {"expected: listen 127.0.0.1:1 tls { ... }"}
+    conf.write_text(config(pool(listen=["127.0.0.1:0 tls", "127.0.0.1:1"]), main=main))
+    done = run("-T", "-c", conf)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("tls_verify off;") == 3, "main level, pool, one of the addresses"
+    conf.write_text(done.stdout)
+    done = run("-t", "-c", conf)
+    assert done.returncode == 0, "it can be read again: " + done.stderr
 
 
 @as_root

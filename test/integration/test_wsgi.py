@@ -632,15 +632,15 @@ def test_venv(start: Start, worker: str) -> None:
 @pytest.mark.parametrize(
     ("app", "why"),
     [
-        ("asgi", "wrong_apps:asgi is an ASGI application; this version of licorne runs WSGI applications only"),
-        ("asgi_object", "wrong_apps:asgi_object is an ASGI application"),
+        ("asgi", "'wrong_apps:asgi' is an ASGI application; this version of licorne runs WSGI applications only"),
+        ("asgi_object", "'wrong_apps:asgi_object' is an ASGI application"),
         (
             "create_app",
-            r"it takes \(debug=False\); a factory, which is called once, is written wrong_apps:create_app\(\)",
+            r"no WSGI application: it cannot be called with .*; a factory is written wrong_apps:create_app\(\)",
         ),
         (
             "view",
-            r"wrong_apps:view cannot be called as a WSGI application, \(environ, start_response\): it takes \(request\)$",
+            r"'wrong_apps:view' is no WSGI application: it cannot be called with \(environ, start_response\)",
         ),
     ],
 )

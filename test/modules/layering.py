@@ -45,6 +45,11 @@ ALLOWED = [
         "field names of the IANA registry hold protocol names",
     ),
     (
+        "core/config/hints.c",
+        r'^ +\{"',
+        "what words of other servers are called here, of which some hold names",
+    ),
+    (
         "core/log/format.c",
         r'"(?:sent_)?http_"|\$http_(?:referer|user_agent)',
         "names of variables that every administrator knows",

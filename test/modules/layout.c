@@ -298,6 +298,7 @@ main(void)
 	MEMBER(lc_transport, idle);
 	MEMBER(lc_transport, timeout);
 	MEMBER(lc_transport, secret);
+	MEMBER(lc_transport, check);
 	STRUCT(lc_transport_api);
 	MEMBER(lc_transport_api, size);
 	MEMBER(lc_transport_api, pad);

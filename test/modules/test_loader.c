@@ -242,7 +242,9 @@ test_short(void **state)
 	static const char text[] = "load_module t_short;\npool a { listen 1; worker t_short { good_number 7; } }";
 	/* no protocol: that alone is missing */
 	assert_int_equal(lc_conf_parse(&conf, text, sizeof(text) - 1, "t", &o, err), -EINVAL);
-	assert_string_equal(lc_err_text(err), "t:2: pool a has no protocol to speak, expected a load_module of one\n");
+	assert_string_equal(
+	    lc_err_text(err),
+	    "t:2: pool a has no protocol to speak, expected at the main level: load_module PROTOCOL;\n");
 	lc_err_free(err);
 }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,17 @@ APPS = """
     def optional(environ, start_response, extra=None): ...
     def stars(*args): ...
     def create(): return wsgi
+    def keyword(environ, start_response, *, more): ...
+    def defaults(environ=None, start_response=None, more=None): ...
+    async def asgi_stars(*args): ...
+    def create_one(): return create
+    @functools.wraps(create)
+    def decorated(environ, start_response): ...
+    unsigned = dict
+    class Proxy:
+        def __getattr__(self, name): return Proxy()
+        def __call__(self, environ, start_response): ...
+    proxy = Proxy()
     number = 3
 
     async def asgi(scope, receive, send): ...
@@ -37,6 +49,10 @@ APPS = """
     def asgi_plain(scope, receive, send): ...
     def asgi_two(scope): ...
     asgi_partial = functools.partial(asgi)
+    @functools.wraps(asgi)
+    def asgi_decorated(*args, **kwargs): ...
+    @functools.wraps(asgi)
+    def adapter(environ, start_response): ...
     def create_asgi(): return asgi_instance
 """
 
@@ -62,7 +78,7 @@ class HelperTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f'    paste "{self.dir}/a.ini";\n', done.stdout)
         self.assertNotIn("    app ", done.stdout)
-        self.assertEqual(self.ask("a.ini#asgi", option="--paste").returncode, 4)
+        self.assertEqual(self.ask("a.ini#asgi", option="--paste").returncode, 3)
         self.assertEqual(self.ask("a.ini#instance", option="--paste").returncode, 0)
         done = self.ask("b.ini", option="--paste")
         self.assertEqual(done.returncode, 3)
@@ -81,7 +97,20 @@ class HelperTest(unittest.TestCase):
         )
 
     def test_wsgi(self) -> None:
-        for name in ("wsgi", "instance", "Iterable", "partial", "optional", "stars", "create()"):
+        for name in (
+            "wsgi",
+            "instance",
+            "Iterable",
+            "partial",
+            "optional",
+            "stars",
+            "create()",
+            "decorated",
+            "adapter",
+            "unsigned",
+            "defaults",
+            "proxy",
+        ):
             with self.subTest(name):
                 done = self.ask(f"apps:{name}")
                 self.assertEqual(done.returncode, 0, done.stderr)
@@ -101,12 +130,33 @@ class HelperTest(unittest.TestCase):
         self.assertIn("threads 7;", lines)
 
     def test_asgi(self) -> None:
-        for name in ("asgi", "asgi_instance", "asgi_plain", "asgi_two", "asgi_partial", "create_asgi()"):
+        for name in (
+            "asgi",
+            "asgi_instance",
+            "asgi_plain",
+            "asgi_two",
+            "asgi_partial",
+            "asgi_stars",
+            "asgi_decorated",
+            "create_asgi()",
+        ):
             with self.subTest(name):
                 done = self.ask(f"apps:{name}")
-                self.assertEqual(done.returncode, 4, done.stderr)
+                self.assertEqual(done.returncode, 3, done.stderr)
                 self.assertEqual(done.stdout, "")
-                self.assertIn(f"apps:{name} is an ASGI application", done.stderr)
+                self.assertIn(f"'apps:{name}' is an ASGI application", done.stderr)
+
+    def test_neither_wsgi_nor_asgi(self) -> None:
+        for name, hint in (
+            ("create", "; a factory is written apps:create()"),
+            ("keyword", "; a factory is written apps:keyword()"),
+            ("create_one()", ""),
+        ):
+            with self.subTest(name):
+                done = self.ask(f"apps:{name}")
+                self.assertEqual(done.returncode, 3, done.stderr)
+                said = "is no WSGI application: it cannot be called with (environ, start_response)"
+                self.assertEqual(done.stderr.splitlines()[-1], f"licorne: 'apps:{name}' {said}{hint}")
 
     def test_errors(self) -> None:
         Path(self.dir, "broken.py").write_text("import nosuchthing\n")
@@ -117,8 +167,10 @@ class HelperTest(unittest.TestCase):
             ("nosuch:app", "there is no module 'nosuch'"),
             ("apps.py:app", "there is no module 'apps.py'"),
             ("apps:create(", "is neither a name nor a call"),
-            ("broken:app", "ModuleNotFoundError: No module named 'nosuchthing'"),
-            ("leaves:app", "SystemExit: 9"),
+            ("broken:app", f"is nosuchthing installed in {sys.prefix}?"),
+            ("broken", f"is nosuchthing installed in {sys.prefix}?"),
+            ("leaves:app", "importing leaves:app failed, as the traceback above says"),
+            ("apps", '"apps" names no part of the module, expected MODULE:APP'),
         ):
             with self.subTest(app):
                 done = self.ask(app)
@@ -126,6 +178,21 @@ class HelperTest(unittest.TestCase):
                 self.assertEqual(done.stdout, "")
                 self.assertIn(text, done.stderr.splitlines()[-1])
                 self.assertNotIn("helper.py", done.stderr)
+        done = self.ask("broken")
+        self.assertIn("ModuleNotFoundError: No module named 'nosuchthing'\n", done.stderr)
+        self.assertIn("importing broken failed, as the traceback above says\n", done.stderr)
+        self.assertNotIn("names no part", done.stderr)
+        self.assertIn("SystemExit: 9\n", self.ask("leaves").stderr)
+
+    def test_python_that_cannot_be_run(self) -> None:
+        text, count = re.subn(r"'[^']*/python[^']*'", "'/nowhere/python'", Path(HELPER).read_text())
+        self.assertGreaterEqual(count, 2)
+        script = Path(self.dir, "helper")
+        script.write_text(text)
+        done = subprocess.run(["sh", script, "--app", "apps:wsgi"], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(" cannot run the Python that licorne was built for, ", done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
     def test_environments(self) -> None:
         venv = os.path.join(self.dir, "venv")
@@ -135,7 +202,13 @@ class HelperTest(unittest.TestCase):
         done = self.ask("inside", VIRTUAL_ENV=venv)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f'    venv "{venv}";\n', done.stdout)
-        self.assertEqual(self.ask("inside").returncode, 3)
+        done = self.ask("inside")
+        self.assertEqual(done.returncode, 3)
+        self.assertIn(f"the virtual environment {venv} is not active, try `. venv/bin/activate`", done.stderr)
+        Path(self.dir, "needs.py").write_text("import nosuchthing\n")
+        self.assertIn("`VIRTUAL_ENV=venv licorne run ...`", self.ask("needs").stderr)
+        self.assertNotIn("licorne run", self.ask("apps:wsgy").stderr)
+        self.assertIn(f"is nosuchthing installed in {venv}?", self.ask("needs", VIRTUAL_ENV=venv).stderr)
         Path(venv, "pyvenv.cfg").write_text("home = /usr/bin\nversion_info = 3.2.1.final.0\n")
         done = self.ask("inside", VIRTUAL_ENV=venv)
         self.assertEqual(done.returncode, 2)

@@ -277,6 +277,23 @@ test_structure(void **state)
 	     "t:2: pool: \"a b\" is no name, expected 1 to 64 letters, digits, \"_\", \"-\" and \".\"\n"},
 	    {HEAD "pool a { listen 1 tls; worker app { app a:b; } }",
 	     "t:2: listen: no module \"tls\" is loaded, expected before it: load_module tls;\n"},
+	    {HEAD "pool a { listen 1\nworker app { app a:b; } }",
+	     "t:2: listen: \"worker\" is no transport, is a \";\" missing before it?\n"},
+	    {HEAD "pool a { listen 1\nhead_max 2k; listen 2 backlog 3; worker app { app a:b; } }",
+	     "t:2: listen: \"head_max\" is no transport, is a \";\" missing before it?\n"
+	     "t:3: listen: \"backlog\" is no transport, is a \";\" missing before it?\n"},
+	    {HEAD "pool a { listen 1 ssl default_server backlog=3; worker app { app a:b; } }",
+	     "t:2: listen: \"ssl\" is no transport: write: load_module tls; and: listen ADDRESS tls { ... }\n"
+	     "t:2: listen: \"default_server\" is no transport: the first pair of certificate and certificate_key is "
+	     "for "
+	     "names that no other has, leave it out\n"
+	     "t:2: listen: \"backlog=3\" is no transport: write: listen ADDRESS { backlog NUMBER; }\n"},
+	    {HEAD "worker_processes 4;\npool a { listen 1; server_name x; location / { proxy_pass x; }\n"
+		  "worker app { app a:b; } }",
+	     "t:2: unknown directive \"worker_processes\": write: processes NUMBER | auto;\n"
+	     "t:3: unknown directive \"server_name\": a pool answers for every host, leave it out; certificates are "
+	     "chosen by their names\n"
+	     "t:3: unknown directive \"location\": write: route PREFIX HANDLER { ... }\n"},
 	    {HEAD "pool a { listen 1 app; worker app { app a:b; } }",
 	     "t:2: listen: module \"app\" offers no transport, expected one that does\n"},
 	    {HEAD "pool a { listen 1; route /x app; worker app { app a:b; } }",
@@ -318,7 +335,7 @@ test_structure(void **state)
 	    {HEAD "pool a { protocols proto proto; listen 1; worker app { app a:b; } }",
 	     "t:2: protocols: \"proto\" is there twice, expected once\n"},
 	    {"load_module app; pool a { listen 1; worker app { app a:b; } }",
-	     "t:1: pool a has no protocol to speak, expected a load_module of one\n"},
+	     "t:1: pool a has no protocol to speak, expected at the main level: load_module PROTOCOL;\n"},
 	    {POOL("") "load_module proto;", "t:3: module \"proto\" is loaded twice, expected once; first at t:1\n"},
 	    {"load_module proto\nload_module app;\n" POOL(""),
 	     "t:1: load_module has 3 arguments, expected: load_module NAME | PATH; (is a \";\" missing?)\n"},

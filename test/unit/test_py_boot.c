@@ -153,6 +153,23 @@ test_refusals(void **state)
 	assert_null(strstr(answer, "importlib"));
 	assert_null(strstr(answer, "appload"));
 	fails("syntax", "SyntaxError");
+	put_file("others.py", "import functools\n"
+			      "async def asgi(scope, receive, send): pass\n"
+			      "class Asgi:\n"
+			      "    async def __call__(self, scope, receive, send): pass\n"
+			      "instance = Asgi()\n"
+			      "def create(): return dict\n"
+			      "def one(environ): pass\n"
+			      "@functools.wraps(asgi)\n"
+			      "def adapter(environ, start_response):\n"
+			      "    start_response('200 OK', [])\n"
+			      "    return [b'42']\n");
+	fails("others:asgi", "'others:asgi' is an ASGI application; this version of licorne runs WSGI");
+	fails("others:instance", "'others:instance' is an ASGI application");
+	fails("others:create", "'others:create' is no WSGI application: it cannot be called with (environ, "
+			       "start_response); a factory is written others:create()");
+	fails("others:one", "is no WSGI application");
+	works("others:adapter", "0", "42");
 	fails("leaves", "SystemExit: 5");
 }
 
@@ -422,6 +439,39 @@ test_check(void **state)
 	}
 }
 
+/* A Python that the worker's user may not read is found before Python looks for its library in vain. */
+static void
+test_home(void **state)
+{
+	char home[sizeof(dir) + 8], lib[1024], msg[2048], want[1024];
+	int status;
+	pid_t pid;
+
+	assert_int_equal(lcpy_home_check(LCPY_HOME, msg, sizeof(msg)), 0);
+	assert_int_equal(lcpy_home_check("/nowhere/at/all", msg, sizeof(msg)), 0);
+	(void)snprintf(home, sizeof(home), "%s/home", dir);
+	(void)snprintf(lib, sizeof(lib), "mkdir -p %s/lib/python%d.%d; chmod 755 %s; chmod 0 %s/lib", home,
+		       PY_MAJOR_VERSION, PY_MINOR_VERSION, dir, home);
+	assert_int_equal(system(lib), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0)
+			_exit(9);
+		(void)snprintf(want, sizeof(want),
+			       " cannot read Python's library in %s: %s/lib is closed to it (mode 0000); open it, set "
+			       "another user, or rebuild",
+			       home, home);
+		if (lcpy_home_check(home, msg, sizeof(msg)) != -EACCES)
+			_exit(1);
+		_exit(strncmp(msg, "user ", 5) == 0 && strstr(msg, want) ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	(void)snprintf(lib, sizeof(lib), "chmod 755 %s/lib", home);
+	assert_int_equal(system(lib), 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static int
 make_dir(void **state)
 {
@@ -441,9 +491,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_specs), cmocka_unit_test(test_refusals), cmocka_unit_test(test_paths_and_env),
-	    cmocka_unit_test(test_venv),  cmocka_unit_test(test_check),    cmocka_unit_test(test_environ_conf),
-	    cmocka_unit_test(test_paste), cmocka_unit_test(test_logging),
+	    cmocka_unit_test(test_specs),         cmocka_unit_test(test_home),  cmocka_unit_test(test_refusals),
+	    cmocka_unit_test(test_paths_and_env), cmocka_unit_test(test_venv),  cmocka_unit_test(test_check),
+	    cmocka_unit_test(test_environ_conf),  cmocka_unit_test(test_paste), cmocka_unit_test(test_logging),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

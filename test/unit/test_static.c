@@ -1139,7 +1139,10 @@ test_check(void **state)
 	void *h = NULL;
 	const struct lc_route route = {.size = sizeof(route), .prefix = {prefix, strlen(prefix)}};
 	c = plain;
+	c.root = "/dev/null";
+	assert_string_equal(check(&c), "root: \"/dev/null\" is no directory, expected one that is there\n");
 	c.root = "/nowhere/at/all";
+	assert_string_equal(check(&c), "root: \"/nowhere/at/all\" is no directory, expected one that is there\n");
 	assert_int_equal(st_inst_make(NULL, &api, &route, &c, &h), -ENOENT);
 	assert_null(h);
 	assert_string_equal(fake_boot, "root /nowhere/at/all cannot be opened: No such file or directory");

@@ -13,12 +13,11 @@ import ast
 import difflib
 import gc
 import importlib
-import inspect
 import io
 import os
 import sys
 import traceback
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 DEFAULT_NAME = "application"
@@ -159,6 +158,69 @@ def load(spec: str) -> Any:
     return app
 
 
+def takes(app: Any, number: int) -> bool:
+    """Can it be called with that many arguments, as far as it says?  Decorators speak for themselves."""
+    import inspect
+
+    try:
+        signature = inspect.signature(app, follow_wrapped=False)
+    except Exception:  # C code often has no signature, and an odd object may raise anything
+        return True
+    try:
+        signature.bind(*[None] * number)
+    except TypeError:
+        return False
+    return True
+
+
+def is_asgi(app: Any) -> bool:
+    """ASGI 3 is a coroutine function of (scope, receive, send); ASGI 2 a callable of (scope) that returns one."""
+    import inspect
+
+    for candidate in (app, None if inspect.isclass(app) or inspect.isfunction(app) else getattr(app, "__call__", None)):
+        if candidate is None:
+            continue
+        if inspect.iscoroutinefunction(candidate):
+            return True
+        # a decorated one; but an adapter, which is WSGI itself, may name what it wraps, too
+        try:
+            inner = inspect.unwrap(candidate)
+        except Exception:  # a proxy that has any attribute, this one without an end
+            continue
+        if inspect.iscoroutinefunction(inner) and takes(candidate, 3):
+            return True
+    if inspect.isclass(app):
+        # ASGI 2 (instances are awaited callables), or WSGI by a class (instances are iterable)
+        return not hasattr(app, "__iter__") and inspect.iscoroutinefunction(getattr(app, "__call__", None))
+    try:
+        parameters = inspect.signature(app, follow_wrapped=False).parameters.values()
+    except Exception:  # as above
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(needed) == 3 or [p.name for p in needed] == ["scope"]
+
+
+def is_plain(app: Any) -> bool:
+    """A function that takes two arguments, seen without inspect, which costs a worker half a megabyte."""
+    if type(app) is not FunctionType or app.__dict__:
+        return False
+    code = app.__code__
+    needed = code.co_argcount - len(app.__defaults__ or ())
+    room = code.co_argcount >= 2 or code.co_flags & 0x04  # *args
+    return bool(room) and needed <= 2 and not code.co_kwonlyargcount and not code.co_flags & 0x380  # no coroutine
+
+
+def judge(app: Any, spec: str) -> None:
+    """AppError for what would answer every request with an error: not WSGI, or what only makes the application."""
+    if is_plain(app):
+        return
+    if is_asgi(app):
+        raise AppError(f"{spec!r} is an ASGI application; this version of licorne runs WSGI applications only")
+    if not takes(app, 2):
+        hint = f"; a factory is written {spec}()" if ":" in spec and spec[-1] != ")" else ""
+        raise AppError(f"{spec!r} is no WSGI application: it cannot be called with (environ, start_response){hint}")
+
+
 def load_paste(spec: str) -> Any:
     """The application that a Paste Deploy file describes, its logging set up; AppError, or whatever it raises."""
     file, _, name = spec.partition("#")
@@ -204,34 +266,11 @@ def set_up_paths(pythonpath: list[str], venv: str | None) -> None:
         sys.path.insert(0, place)
 
 
-def check_callable(app: Any, name: str) -> None:
-    """AppError for what cannot be called with (environ, start_response), as far as that can be known for certain."""
-    called = app if inspect.isfunction(app) or inspect.ismethod(app) else getattr(type(app), "__call__", None)
-    if inspect.iscoroutinefunction(called):
-        raise AppError(f"{name} is an ASGI application; this version of licorne runs WSGI applications only")
-    try:
-        # what a decorator has wrapped says nothing of what the wrapper takes
-        signature = inspect.signature(app, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind({}, None)
-    except TypeError:
-        try:
-            signature.bind()
-            hint = f"; a factory, which is called once, is written {name}()"
-        except TypeError:
-            hint = ""
-        raise AppError(
-            f"{name} cannot be called as a WSGI application, (environ, start_response): it takes {signature}{hint}"
-        ) from None
-
-
 def start(spec: str | None, paste: str | None, pythonpath: list[str], venv: str | None) -> Any:
     """What a worker does: paths, import, and everything imported out of the garbage collector's sight."""
     set_up_paths(pythonpath, venv)
     app = load_paste(paste) if paste is not None else load(spec or "")
-    check_callable(app, paste or spec or "")
+    judge(app, paste or spec or "")
     gc.collect()
     gc.freeze()
     return app

@@ -5,24 +5,22 @@
 
 The application is imported here, in a process of its own, because what it is (WSGI or ASGI) can only be seen by looking
 at it.  On standard output: ``load_module`` lines, a line ``%%``, the ``worker`` block.  Exit status: 0; 2 for wrong
-usage or an environment that does not fit; 3 if the application cannot be imported; 4 if it is an ASGI application.
+usage or an environment that does not fit; 3 if the application cannot be imported or is no WSGI application.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import subprocess
 import sys
-from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from appload import AppError, format_exception, load, load_paste, parse, set_up_paths
+from appload import AppError, format_exception, judge, load, load_paste, parse, set_up_paths
 
 del sys.path[0]
 
-USAGE, IMPORT_FAILED, IS_ASGI = 2, 3, 4
+USAGE, IMPORT_FAILED = 2, 3
 VERSION = "{}.{}".format(*sys.version_info[:2])
 
 
@@ -63,22 +61,15 @@ def check_venv(venv: str) -> str | None:
     return None
 
 
-def is_asgi(app: Any) -> bool:
-    """ASGI 3 is a coroutine function of (scope, receive, send); ASGI 2 a callable of (scope) that returns one."""
-    for candidate in (app, None if inspect.isclass(app) or inspect.isfunction(app) else getattr(app, "__call__", None)):
-        if candidate is None:
-            continue
-        if inspect.iscoroutinefunction(candidate) or inspect.iscoroutinefunction(inspect.unwrap(candidate)):
-            return True
-    if inspect.isclass(app):
-        # ASGI 2 (instances are awaited callables), or WSGI by a class (instances are iterable)
-        return not hasattr(app, "__iter__") and inspect.iscoroutinefunction(getattr(app, "__call__", None))
-    try:
-        parameters = inspect.signature(app).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(needed) == 3 or [p.name for p in needed] == ["scope"]
+def inactive_environment() -> str:
+    """What to do about an environment that lies here and is not used, or empty."""
+    for name in ("venv", ".venv", "env"):
+        if os.path.exists(os.path.join(name, "pyvenv.cfg")):
+            return (
+                f"the virtual environment {os.path.abspath(name)} is not active, "
+                f"try `. {name}/bin/activate` or `VIRTUAL_ENV={name} licorne run ...`"
+            )
+    return ""
 
 
 def venv_python(venv: str) -> str | None:
@@ -124,17 +115,21 @@ def main() -> int:
         if args.paste is None:
             parse(args.app)
         set_up_paths(extra, venv or None)
-        app = load(args.app) if args.paste is None else load_paste(args.paste)
+        judge(load(args.app) if args.paste is None else load_paste(args.paste), args.app or args.paste)
     except AppError as exc:
         say(str(exc))
+        if args.paste is None and isinstance(exc.__cause__, AttributeError) and ":" not in args.app:
+            say(f'run: "{args.app}" names no part of the module, expected MODULE:APP')
+        elif isinstance(exc.__cause__, ImportError) and not venv and (hint := inactive_environment()):
+            say(hint)
         return IMPORT_FAILED
     except BaseException as exc:  # SystemExit as well: a module that exits cannot be served
         tb = exc.__traceback__
         sys.stderr.write(format_exception(exc.with_traceback(tb and tb.tb_next)))
+        say(f"importing {args.app or args.paste} failed, as the traceback above says")
+        if isinstance(exc, ModuleNotFoundError):
+            say((not venv and inactive_environment()) or f"is {exc.name} installed in {venv or sys.prefix}?")
         return IMPORT_FAILED
-    if is_asgi(app):
-        say(f"{args.app or args.paste} is an ASGI application; this version of licorne runs WSGI applications only")
-        return IS_ASGI
     lines = [f"load_module {args.worker};", "%%", f"worker {args.worker} {{"]
     try:
         if args.paste is None:

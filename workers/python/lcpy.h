@@ -92,6 +92,8 @@ int lcpy_init(struct lc_wctx *, const struct lc_worker_api *, const struct lcpy_
 void lcpy_fini(void);
 /* 0, or -EINVAL and a sentence: the environment does not exist or is of another version. */
 int lcpy_venv_check(const char *venv, char *msg, size_t msgsize);
+/* 0, or -EACCES and a sentence: the user that we are may not read the library of the Python that we embed. */
+int lcpy_home_check(const char *home, char *msg, size_t msgsize);
 
 /* ---- one call (call.c) ---- */
 /* Runs the application for a stream and releases it.  GIL held; it is dropped while the stream waits.  `shared`: the

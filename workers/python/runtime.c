@@ -93,6 +93,7 @@ lcpy_check(const void *conf, struct lc_err *err)
 {
 	const struct lcpy_conf *c = conf;
 	const char *p;
+	char msg[2048];
 
 	if (!config_api)
 		return 0;
@@ -114,6 +115,9 @@ lcpy_check(const void *conf, struct lc_err *err)
 					  "\"%s\" is a file name, a module was expected (\"mysite.wsgi:application\")",
 					  c->app);
 	}
+	/* who checks is whoever the workers are; Python itself would only say that it has no codec */
+	if (lcpy_home_check(LCPY_HOME, msg, sizeof(msg)) < 0)
+		config_api->error(err, NULL, "%s", msg);
 	check_dir(err, "chdir", c->chdir);
 	check_dir(err, "venv", c->venv);
 	for (uint64_t i = 0; i + 1 < c->env.n; i += 2)

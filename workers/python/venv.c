@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * workers/python/venv.c - is a virtual environment one of the embedded Python's?
+ * workers/python/venv.c - is a virtual environment one of the embedded Python's, and may we read that Python?
  *
  * pyvenv.cfg says so: `version = 3.11.7` (venv), `version_info = 3.11.7.final.0` (virtualenv), `version_info = 3.11.7`
  * (uv).  Where it does not, the directory lib/pythonX.Y decides.  Read before Python starts, so that the sentence that
@@ -9,7 +9,9 @@
 #include "lcpy.h"
 
 #include <ctype.h>
+#include <pwd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* The version of a `key = value` line of pyvenv.cfg; 1 when it was one. */
 static int
@@ -32,6 +34,40 @@ version_line(const char *line, unsigned *major, unsigned *minor, char *text, siz
 	}
 	text[n] = '\0';
 	return 1;
+}
+
+int
+lcpy_home_check(const char *home, char *msg, size_t msgsize)
+{
+	const struct passwd *pw;
+	char path[4096], user[64];
+	struct stat st;
+	size_t n = 1;
+
+	(void)snprintf(path, sizeof(path), "%s/lib/python%d.%d/", home, PY_MAJOR_VERSION, PY_MINOR_VERSION);
+	if (access(path, R_OK | X_OK) == 0 || errno != EACCES)
+		return 0; /* where else it may be is Python's affair */
+	pw = getpwuid(geteuid());
+	if (pw)
+		(void)snprintf(user, sizeof(user), "%s", pw->pw_name);
+	else
+		(void)snprintf(user, sizeof(user), "%ld", (long)geteuid());
+	do { /* the first folder on the way that is closed */
+		n += strcspn(path + n, "/");
+		path[n] = '\0';
+		if (access(path, X_OK) < 0)
+			break;
+		path[n++] = '/';
+	} while (path[n]);
+	if (path[n - 1] == '/')
+		path[n - 1] = '\0'; /* the last, which can be entered and not read */
+	(void)snprintf(
+	    msg, msgsize,
+	    "user %s cannot read Python's library in %s: %s is closed to it (mode %04o); open it, set another "
+	    "user, or rebuild licorne for a Python elsewhere: meson setup --wipe build "
+	    "-Dpython=/usr/bin/python3 && ninja -C build",
+	    user, home, path, stat(path, &st) == 0 ? (unsigned)st.st_mode & 07777 : 0);
+	return -EACCES;
 }
 
 int

@@ -85,6 +85,11 @@ struct lc_transport {
 	/* ABI 0.2: the pool has a new secret (secret_rotation), valid during the call; that of listen(), or of the last
 	 * call, becomes the one before.  Only with listen().  Optional. */
 	void (*secret)(void *inst, struct lc_str);
+
+	/* ABI 0.2: is all there that a listener with this transport needs?  When a configuration is checked, by error()
+	 * of the table "config", or below 0; beside lc_module.check, which is also asked for other listeners. Optional.
+	 */
+	int (*check)(const void *conf, struct lc_err *);
 };
 
 /* Host -> transport, table "transport" version 1. */
