@@ -149,7 +149,7 @@ class ReloadTest(Generations):
             right + "pool x {": r".*/test\.conf:\d+: .*",
             right.replace("processes 1", "processes none"): r".*/test\.conf:\d+: processes: .*",
             "error_log stderr debug;": r".*/test\.conf:1: there is no pool, .*",
-            right + "user no-such-user;": "user or group cannot be found",
+            right + "user no-such-user;": r".*/test\.conf:\d+: user: there is no user \"no-such-user\" .*",
             right.replace(
                 "pool web {", f"pool web {{ access_log {self.dir}/none/x; "
             ): r"cannot open the access_log .*",

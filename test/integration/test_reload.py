@@ -347,13 +347,14 @@ def test_application_that_cannot_be_imported(start: Start, ca: Authority, tmp_pa
         ("worker_connections none;", r"licorne\.conf:\d+: worker_connections: "),
         ("load_module no_such_module;", r"licorne\.conf:\d+: .*no_such_module"),
         ("listen 127.0.0.1:1 tls { certificate /none; certificate_key /none; }", r"/none"),
+        ("access_log /none/access.log;", r"licorne\.conf:\d+: access_log: cannot make \"/none/access\.log\""),
     ],
 )
 def test_configuration_that_is_refused(start: Start, change: str, why: str) -> None:
     server = start(config(pool(), main="load_module tls;"))
     server.allow(".")
     old = server.workers()
-    at = "processes 1;" if change.startswith(("worker_c", "listen")) else "load_module tls;"
+    at = "processes 1;" if change.startswith(("worker_c", "listen", "access_log")) else "load_module tls;"
     rewrite(server, at, f"{at} {change}")
     server.send_signal(signal.SIGHUP)
     server.wait_log(rf"reload failed after [\d.]+ s: .*{why}.*; generation 1 serves on")
