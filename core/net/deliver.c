@@ -27,6 +27,10 @@ drop_worker(struct lc_srv *srv, struct lc_stream *s)
 	s->worker_ref = 0;
 	srv->inflight--;
 	srv->handled -= s->route != NULL;
+	if (s->flight) {
+		lc_fl_give(srv->flight, s->flight);
+		s->flight = NULL;
+	}
 }
 
 /* The connection died before the worker was done: only the worker's reference is left. */
@@ -155,6 +159,8 @@ worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
 			return 1; /* gone before anybody heard of it */
 		s->worker_ref = 1;
 		srv->inflight++;
+		if (srv->flight)
+			s->flight = lc_fl_take(srv->flight, &s->req, srv->loop.now);
 		if (srv->routes && lc_route_request(srv, s))
 			return 1;
 		lc_loop_token(&srv->loop, LC_TOKEN_CALL);

@@ -23,6 +23,7 @@
 #include "module/loader.h"
 #include "net/route.h"
 #include "worker/control.h"
+#include "worker/watch.h"
 
 #define LC_EXIT_BOOT 3
 #define LC_BEAT_MS 1000u    /* or a quarter of heartbeat_timeout, if that is less */
@@ -38,6 +39,8 @@ struct worker {
 	const struct lc_conf_pool *pool_conf;
 	struct lc_ev ctl_ev, term_ev;
 	struct lc_timer beat;
+	struct lc_watch *watch;
+	struct lc_fl *flight;
 	char role[80];
 };
 
@@ -66,7 +69,7 @@ on_other(int sig)
 static int
 set_signals(void)
 {
-	static const int others[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
+	const int others[] = {LC_FL_SIGNAL, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
 	struct sigaction sa = {.sa_handler = on_other, .sa_flags = SA_RESTART};
 	sigset_t none;
 
@@ -171,6 +174,14 @@ term_ready(struct lc_ev *ev, uint32_t events)
 
 static void beat_due(struct lc_timer *t);
 
+static uint64_t
+beat_interval(const struct worker *w)
+{
+	uint64_t ms = w->main_conf->heartbeat_timeout / 4;
+
+	return ms < LC_BEAT_MS ? ms : LC_BEAT_MS;
+}
+
 static void
 send_beat(struct lc_srv *srv)
 {
@@ -184,8 +195,7 @@ send_beat(struct lc_srv *srv)
 
 	lc_ctl_beat(w->ctl, &b);
 	ctl_interest(w);
-	uint64_t ms = w->main_conf->heartbeat_timeout / 4;
-	ms = ms < LC_BEAT_MS ? ms : LC_BEAT_MS;
+	uint64_t ms = beat_interval(w);
 	srv->next_beat = srv->loop.now + ms * 1000000;
 	lc_timer_arm(&srv->loop, &w->beat, ms, beat_due);
 }
@@ -492,6 +502,17 @@ run(struct worker *w)
 	srv->proc = w;
 	srv->on_beat = send_beat;
 	lc_srv_listen(srv);
+	lc_fl_crash_install(srv->flight); /* again: a runtime may have set its own */
+	struct lc_watch_opts wo = {.loop = &srv->loop,
+				   .ctl = w->ctl,
+				   .flight = srv->flight,
+				   .wk = srv->wk,
+				   .w = srv->w,
+				   .beat_ms = beat_interval(w),
+				   .request_timeout_ms = w->pool_conf->request_timeout};
+	r = lc_watch_start(&w->watch, &wo);
+	if (r < 0)
+		return boot_failed(w, "cannot start the watchdog's thread: %s", strerror(-r));
 	lc_ctl_ready(w->ctl);
 	lc_loop_clock(&srv->loop);
 	send_beat(srv);
@@ -505,6 +526,7 @@ run(struct worker *w)
 		lc_loop_lead(&srv->loop);
 		r = 0;
 	}
+	lc_watch_stop(w->watch);
 	if (srv->wk->fini)
 		srv->wk->fini(srv->w);
 	return r < 0 ? 1 : 0;
@@ -529,9 +551,15 @@ lc_worker_main(void)
 	}
 	snprintf(w->role, sizeof(w->role), "%u", w->setup->slot);
 	setenv("LICORNE_SLOT", w->role, 1); /* before anything of the application's runs */
+	if (w->setup->flight_fd >= 0 && (r = lc_fl_open(&w->flight, w->setup->flight_fd)) < 0) {
+		lc_log(LC_LOG_WARN, "the flight recorder cannot be mapped: %s", strerror(-r));
+		close(w->setup->flight_fd);
+	}
+	lc_fl_crash_install(w->flight);
 	lc_srv_register_tables();
 	if ((r = lc_srv_init(&w->srv)) < 0)
 		return boot_failed(w, "cannot start: %s", strerror(-r));
+	w->srv.flight = w->flight;
 	if ((r = configure(w)))
 		return r;
 	snprintf(w->role, sizeof(w->role), "%s/%u", w->pool->name, w->setup->slot);
@@ -539,6 +567,7 @@ lc_worker_main(void)
 	w->srv.pool = w->pool->name;
 	w->srv.processes = w->setup->processes;
 	w->srv.slot = w->setup->slot;
+	w->srv.request_timeout = w->pool_conf->request_timeout;
 	w->srv.max_conns = connection_limit(w->pool_conf->worker_connections);
 	if ((r = set_access_logs(w)) || (r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
 		return r;
@@ -546,6 +575,8 @@ lc_worker_main(void)
 	lc_routes_close(&w->srv);
 	end_transports(w);
 	lc_srv_done(&w->srv);
+	lc_fl_crash_install(NULL);
+	lc_fl_close(w->flight);
 	lc_ctl_close(w->ctl);
 	lc_conf_free(w->conf);
 	return r;

@@ -291,7 +291,7 @@ lc_worker_main(void)
 		raw_hello(LC_ROLE_WORKER);
 	if (IS("floods"))
 		for (int i = 0; i < 100000; i++)
-			raw(LC_MSG_HEARTBEAT, 0, "123456789012345678901234", 24);
+			raw(LC_MSG_HEARTBEAT, 0, "1234567890123456789012345678", 28);
 	if (IS("exits"))
 		return 7;
 	if (IS("crashes"))

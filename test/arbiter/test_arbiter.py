@@ -324,7 +324,7 @@ class ArbiterTest(Arbiter):
             "half": r"left a message unfinished for 5\.\d s",
             "fd": r"broke the rules of its channel: ",
             "unknown": r"broke the rules of its channel: message type 0x7777 is unknown",
-            "length": r"broke the rules of its channel: message HEARTBEAT with 1 bytes \(24 to 24 are right\)",
+            "length": r"broke the rules of its channel: message HEARTBEAT with 1 bytes \(28 to 28 are right\)",
             "again": r"broke the rules of its channel: message READY at the wrong time",
             "orders": r"broke the rules of its channel: message STOP is not its to send",
             "hello-again": r"broke the rules of its channel: HELLO twice",

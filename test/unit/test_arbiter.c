@@ -59,11 +59,11 @@ test_messages(void **state)
 {
 	const unsigned ready = LC_PS_BIT(LC_PS_READY), starting = LC_PS_BIT(LC_PS_STARTING);
 
-	assert_int_equal(check(LC_MSG_HEARTBEAT, 24, LC_ROLE_WORKER, ready, ""), 0);
-	assert_int_equal(check(LC_MSG_HEARTBEAT, 23, LC_ROLE_WORKER, ready, "HEARTBEAT with 23 bytes"), -EPROTO);
-	assert_int_equal(check(LC_MSG_HEARTBEAT, 25, LC_ROLE_WORKER, ready, "HEARTBEAT with 25 bytes"), -EPROTO);
-	assert_int_equal(check(LC_MSG_HEARTBEAT, 24, LC_ROLE_WORKER, starting, "wrong time"), -EPROTO);
-	assert_int_equal(check(LC_MSG_HEARTBEAT, 24, LC_ROLE_ARBITER, LC_WS_RUNNING, "not its to send"), -EPROTO);
+	assert_int_equal(check(LC_MSG_HEARTBEAT, 28, LC_ROLE_WORKER, ready, ""), 0);
+	assert_int_equal(check(LC_MSG_HEARTBEAT, 27, LC_ROLE_WORKER, ready, "HEARTBEAT with 27 bytes"), -EPROTO);
+	assert_int_equal(check(LC_MSG_HEARTBEAT, 29, LC_ROLE_WORKER, ready, "HEARTBEAT with 29 bytes"), -EPROTO);
+	assert_int_equal(check(LC_MSG_HEARTBEAT, 28, LC_ROLE_WORKER, starting, "wrong time"), -EPROTO);
+	assert_int_equal(check(LC_MSG_HEARTBEAT, 28, LC_ROLE_ARBITER, LC_WS_RUNNING, "not its to send"), -EPROTO);
 	assert_int_equal(check(LC_MSG_READY, 0, LC_ROLE_WORKER, starting, ""), 0);
 	assert_int_equal(check(LC_MSG_READY, 0, LC_ROLE_WORKER, LC_PS_BIT(LC_PS_DRAINING), ""), 0); /* crossed */
 	assert_int_equal(check(LC_MSG_READY, 0, LC_ROLE_WORKER, ready, "wrong time"), -EPROTO);

@@ -11,6 +11,7 @@
 struct sync {
 	PyThreadState *ts; /* while the GIL is dropped */
 	int has_gil;
+	uint64_t overdue; /* number of the call that is to end */
 };
 
 static void
@@ -68,6 +69,25 @@ sync_batch_end(void *w)
 	drop_gil(w);
 }
 
+/* In the main thread, with the GIL, between two bytecodes: of the call, if it still runs. */
+static int
+raise_overdue(void *arg)
+{
+	struct sync *y = arg;
+
+	lcpy_timeout_raise(__atomic_load_n(&y->overdue, __ATOMIC_RELAXED));
+	return 0;
+}
+
+static void
+sync_overdue(void *w, uint64_t call)
+{
+	struct sync *y = w;
+
+	__atomic_store_n(&y->overdue, call, __ATOMIC_RELAXED);
+	(void)Py_AddPendingCall(raise_overdue, y);
+}
+
 static void
 sync_fini(void *w)
 {
@@ -83,6 +103,7 @@ static const struct lc_worker sync_ops = {
     .request = sync_request,
     .batch_end = sync_batch_end,
     .fini = sync_fini,
+    .overdue = sync_overdue,
 };
 static const struct lc_iface ifaces[] = {{LC_KIND_WORKER, LC_WORKER_VERSION, &sync_ops}};
 static const struct lc_directive directives[] = {LCPY_ROWS(struct lcpy_conf)};
