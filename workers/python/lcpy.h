@@ -119,8 +119,8 @@ void lcpy_timeout_fini(void);
 /* GIL held; only when lcpy.timeouts is there. */
 void lcpy_timeout_begin(struct lcpy_limit *, uint64_t call);
 void lcpy_timeout_end(struct lcpy_limit *);
-/* GIL held: raises RequestTimeout in the thread that runs this call, if it still does. */
-void lcpy_timeout_raise(uint64_t call);
+/* Any thread, without the GIL, never waits: RequestTimeout for the thread that runs this call, if it still does. */
+void lcpy_timeout_overdue(uint64_t call);
 
 /* ---- deferred reference counts (hold.c) ---- */
 struct lcpy_hold;

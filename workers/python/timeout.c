@@ -8,8 +8,18 @@
  * RequestTimeout is raised asynchronously: the thread gets it at its next bytecode.  The list of calls is the GIL's, and
  * so is the moment: a call that is over is not in it, and what was raised too late for the code of the application is
  * taken back before anybody else's can get it.
+ *
+ * Who finds a call overdue may not wait for the GIL, which code of C may hold for ever: a thread that lives only while
+ * something is overdue does.  (A pending call would need none, but does not interrupt a thread that runs alone.)
  */
 #include "lcpy.h"
+
+#define OVERDUE 64u /* that wait for the thread; one for which there is no room ends as a stuck call */
+
+static pthread_mutex_t overdue_mu = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t overdue[OVERDUE];
+static uint32_t noverdue;
+static int raising; /* the thread is there */
 
 static struct lcpy_limit calls = {.prev = &calls, .next = &calls};
 
@@ -89,8 +99,9 @@ lcpy_timeout_end(struct lcpy_limit *l)
 		(void)PyThreadState_SetAsyncExc(l->ident, NULL);
 }
 
-void
-lcpy_timeout_raise(uint64_t call)
+/* GIL held. */
+static void
+raise_in(uint64_t call)
 {
 	for (struct lcpy_limit *l = calls.next; l != &calls; l = l->next)
 		if (l->call == call && !l->raised) {
@@ -98,4 +109,41 @@ lcpy_timeout_raise(uint64_t call)
 			(void)PyThreadState_SetAsyncExc(l->ident, lcpy.timeouts);
 			return;
 		}
+}
+
+static void *
+raise_all(void *arg)
+{
+	PyGILState_STATE gs = PyGILState_Ensure();
+
+	(void)arg;
+	(void)pthread_mutex_lock(&overdue_mu);
+	while (noverdue) {
+		uint64_t call = overdue[--noverdue];
+
+		(void)pthread_mutex_unlock(&overdue_mu);
+		raise_in(call);
+		(void)pthread_mutex_lock(&overdue_mu);
+	}
+	raising = 0;
+	(void)pthread_mutex_unlock(&overdue_mu);
+	PyGILState_Release(gs);
+	return NULL;
+}
+
+void
+lcpy_timeout_overdue(uint64_t call)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+
+	(void)pthread_mutex_lock(&overdue_mu);
+	if (noverdue < OVERDUE)
+		overdue[noverdue++] = call;
+	if (!raising && pthread_attr_init(&attr) == 0) {
+		(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+		raising = pthread_create(&t, &attr, raise_all, NULL) == 0;
+		(void)pthread_attr_destroy(&attr);
+	}
+	(void)pthread_mutex_unlock(&overdue_mu);
 }

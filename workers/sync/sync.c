@@ -11,7 +11,6 @@
 struct sync {
 	PyThreadState *ts; /* while the GIL is dropped */
 	int has_gil;
-	uint64_t overdue; /* number of the call that is to end */
 };
 
 static void
@@ -69,23 +68,11 @@ sync_batch_end(void *w)
 	drop_gil(w);
 }
 
-/* In the main thread, with the GIL, between two bytecodes: of the call, if it still runs. */
-static int
-raise_overdue(void *arg)
-{
-	struct sync *y = arg;
-
-	lcpy_timeout_raise(__atomic_load_n(&y->overdue, __ATOMIC_RELAXED));
-	return 0;
-}
-
 static void
 sync_overdue(void *w, uint64_t call)
 {
-	struct sync *y = w;
-
-	__atomic_store_n(&y->overdue, call, __ATOMIC_RELAXED);
-	(void)Py_AddPendingCall(raise_overdue, y);
+	(void)w;
+	lcpy_timeout_overdue(call);
 }
 
 static void

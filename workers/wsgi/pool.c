@@ -11,7 +11,6 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#define OVERDUE 64u  /* remembered at once */
 #define QUICK_MS 250 /* what calls get to notice that their clients were cut off, when we have to leave now */
 
 struct job { /* in the stream's arena */
@@ -45,9 +44,6 @@ struct pool {
 	uint32_t running, queued;
 	uint8_t led, waking, over, quit, drain, busy;
 	uint64_t quit_at; /* ns */
-	/* calls that are to end, for the main thread */
-	uint64_t overdue[OVERDUE];
-	uint32_t noverdue;
 	struct mode mode;
 	struct thr *thr;
 };
@@ -437,44 +433,13 @@ pool_stop(struct pool *p, uint32_t how, int64_t deadline_ms)
 	(void)pthread_mutex_unlock(&p->mu);
 }
 
-void
-pool_overdue(struct pool *p, uint64_t call)
-{
-	(void)pthread_mutex_lock(&p->mu);
-	if (p->noverdue < OVERDUE)
-		p->overdue[p->noverdue++] = call;
-	(void)pthread_cond_signal(&p->done_cv);
-	(void)pthread_mutex_unlock(&p->mu);
-}
-
-/* mu held on entry and return; the main thread, which has nothing else to do and may wait for the GIL. */
-static void
-end_overdue(struct pool *p, PyThreadState **ts)
-{
-	uint64_t v[OVERDUE];
-	uint32_t n = p->noverdue;
-
-	memcpy(v, p->overdue, n * sizeof(v[0]));
-	p->noverdue = 0;
-	(void)pthread_mutex_unlock(&p->mu);
-	PyEval_RestoreThread(*ts);
-	for (uint32_t i = 0; i < n; i++)
-		lcpy_timeout_raise(v[i]);
-	*ts = PyEval_SaveThread();
-	(void)pthread_mutex_lock(&p->mu);
-}
-
 /* mu held: until all threads are gone, or the deadline of a stop. */
 static void
-wait_for_threads(struct pool *p, PyThreadState **ts)
+wait_for_threads(struct pool *p)
 {
 	while (p->alive) {
 		struct timespec at;
 
-		if (p->noverdue) {
-			end_overdue(p, ts);
-			continue;
-		}
 		if (!p->quit || p->quit_at == UINT64_MAX) {
 			(void)pthread_cond_wait(&p->done_cv, &p->mu);
 			continue;
@@ -518,7 +483,7 @@ pool_run(struct pool *p)
 		wake_all(p);
 		rc = -rc;
 	}
-	wait_for_threads(p, &ts);
+	wait_for_threads(p);
 	p->busy = p->alive != 0;
 	for (uint32_t i = 0; i < p->nthr; i++)
 		p->thr[i].made &= p->thr[i].done; /* those that can be joined */

@@ -36,7 +36,5 @@ void pool_request(struct pool *, struct lc_stream *);
 void pool_batch_end(struct pool *);
 void pool_leader_wanted(struct pool *);
 void pool_stop(struct pool *, uint32_t how, int64_t deadline_ms);
-/* Any thread, never waits: the call takes too long.  The main thread sees to it. */
-void pool_overdue(struct pool *, uint64_t call);
 
 #endif

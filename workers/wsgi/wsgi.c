@@ -60,7 +60,8 @@ wsgi_stop(void *w, uint32_t how, int64_t deadline_ms)
 static void
 wsgi_overdue(void *w, uint64_t call)
 {
-	pool_overdue(w, call);
+	(void)w;
+	lcpy_timeout_overdue(call);
 }
 
 static void
