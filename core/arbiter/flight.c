@@ -26,10 +26,10 @@
 #include "arbiter/priv.h"
 #include "log/log.h"
 
-#define DIAG_MS 1000      /* that a worker has for its stacks */
-#define DIAG_LOOK_MS 50   /* how often they are looked at */
-#define DIAG_THREADS 32u  /* of which /proc is asked */
-#define SHOWN 32u         /* requests in one report */
+#define DIAG_MS 1000     /* that a worker has for its stacks */
+#define DIAG_LOOK_MS 50  /* how often they are looked at */
+#define DIAG_THREADS 32u /* of which /proc is asked */
+#define SHOWN 32u        /* requests in one report */
 #define REPORT (96u << 10)
 
 /* ---- the recorder ---- */
@@ -307,17 +307,29 @@ lc__diag_begin(struct lc__arb *a, struct lc__proc *p, enum lc__diag what)
 }
 
 static void
+stuck_why(const struct lc__arb *a, const struct lc__proc *p, char *buf, size_t n)
+{
+	double limit = (double)p->pool->conf->request_timeout / 1000.0;
+	struct lc_fl_view v;
+
+	if (p->flight && lc_fl_look(p->flight, p->stuck, now_ns(a), &v))
+		snprintf(buf, n, "is stuck in a call that request_timeout, %.1f s, could not end: %.*s %.*s from %.*s",
+			 limit, (int)v.method.n, v.method.p, (int)v.path.n, v.path.p, (int)v.client.n, v.client.p);
+	else
+		snprintf(buf, n, "is stuck in a call that request_timeout, %.1f s, could not end", limit);
+}
+
+static void
 tell(struct lc__arb *a, struct lc__proc *p)
 {
 	struct report r = {.cap = REPORT};
-	char head[480], why[240];
+	char head[640], why[400];
 	char state = proc_state(p->pid, NULL);
 
 	if (p->diag == LC__DIAG_HUNG)
 		lc__hung_why(a, p, why, sizeof(why));
 	else
-		snprintf(why, sizeof(why), "is stuck in a call that request_timeout, %.1f s, could not end",
-			 (double)p->pool->conf->request_timeout / 1000.0);
+		stuck_why(a, p, why, sizeof(why));
 	snprintf(head, sizeof(head), "%s (pid %ld) %s; State: %c (%s); what it is doing:", p->name, (long)p->pid, why,
 		 state ? state : '?', state_word(state));
 	r.p = malloc(r.cap);

@@ -59,7 +59,8 @@ enum lc_pstate {
 /* Worker, and successor, to arbiter */
 #define LC_MSG_READY 0x0200u
 /* Worker to arbiter */
-#define LC_MSG_HEARTBEAT 0x0201u   /* u64 requests, accepted; u32 inflight, conns, call: ms in the leading thread's call */
+#define LC_MSG_HEARTBEAT \
+	0x0201u /* u64 requests, accepted; u32 inflight, conns, call: ms in the leading thread's call */
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
 #define LC_MSG_STUCK 0x0203u       /* u32 record of the recorder; u64 its call: beyond request_timeout for good */
 

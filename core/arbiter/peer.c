@@ -127,8 +127,10 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		lc__renew_look(a, p);
 		return;
 	case LC_MSG_STUCK:
-		if (p->state != LC_PS_EXITING && !p->diag)
-			lc__diag_begin(a, p, LC__DIAG_STUCK);
+		if (p->state == LC_PS_EXITING || p->diag)
+			return;
+		p->stuck = lcimsg_get_u32(&r);
+		lc__diag_begin(a, p, LC__DIAG_STUCK);
 		return;
 	case LC_MSG_BOOT_FAILED:
 		if (p->boot_failed || a->stopping || p->told)

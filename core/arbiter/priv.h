@@ -158,6 +158,7 @@ struct lc__proc {
 	enum lc__diag diag;
 	int64_t diag_until, diag_end; /* the next look, the last one */
 	size_t diag_len;
+	uint32_t stuck; /* the record of the request that does not end */
 };
 
 /* A reload: at most one is under way, and one more is remembered.  See reload.c. */
@@ -279,7 +280,7 @@ void lc__worker_ended(struct lc__arb *, struct lc__proc *);
 /* A worker that has had enough (max_requests, max_rss, max_age) gets an heir. */
 void lc__renew_begin(struct lc__arb *, struct lc__proc *);    /* it is READY */
 void lc__renew_look(struct lc__arb *, struct lc__proc *);     /* it gave a sign of life: every second */
-void lc__renew_stuck(struct lc__arb *, struct lc__proc *);   /* a call of it cannot be ended */
+void lc__renew_stuck(struct lc__arb *, struct lc__proc *);    /* a call of it cannot be ended */
 void lc__renew_done(struct lc__arb *, struct lc__proc *heir); /* the heir is READY */
 
 /* peer.c: what children say */

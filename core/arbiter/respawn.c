@@ -231,7 +231,8 @@ lc__renew_look(struct lc__arb *a, struct lc__proc *p)
 	lc__proc_spawn(a, heir);
 }
 
-/* Others are served by the heir, while the drain of this one ends what can be ended; the rest goes with the deadline. */
+/* Others are served by the heir, while the drain of this one ends what can be ended; the rest goes with the deadline.
+ */
 void
 lc__renew_stuck(struct lc__arb *a, struct lc__proc *p)
 {

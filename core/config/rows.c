@@ -235,18 +235,19 @@ static const struct lc_directive pool_rows[] = {
 	    "0: never. What `ps` shows as RSS, what it shares with others included; looked at every second, and too "
 	    "much twice\n"
 	    "in a row is too much. Replaced as by `max_requests`: for a while there are both."),
-    LC_MSEC(struct lc_conf_pool, request_timeout, "request_timeout", LC_C_MAIN | LC_C_POOL, "0", &age_range,
-	    "How long a call of the application may take.",
-	    "0: as long as it likes. Counted while the application runs, without what the request waited for a thread "
-	    "and the\n"
-	    "call for its client. A call that takes longer is ended by an exception of the application's language, "
-	    "and the client\n"
-	    "gets 504 (Gateway Timeout) if nothing was sent yet. A call that has not ended two seconds later (it "
-	    "waits for a lock, or\n"
-	    "is in code of C) cannot be ended alone: the log gets its request and the stacks of the application, and the "
-	    "process is\n"
-	    "replaced; its other requests may finish within `graceful_timeout`. [What hangs](../operations-hangs.md) "
-	    "shows it."),
+    LC_MSEC(
+	struct lc_conf_pool, request_timeout, "request_timeout", LC_C_MAIN | LC_C_POOL, "0", &age_range,
+	"How long a call of the application may take.",
+	"0: as long as it likes. Counted while the application runs, without what the request waited for a thread "
+	"and the\n"
+	"call for its client. A call that takes longer is ended by an exception of the application's language, "
+	"and the client\n"
+	"gets 504 (Gateway Timeout) if nothing was sent yet. A call that has not ended two seconds later (it "
+	"waits for a lock, or\n"
+	"is in code of C) cannot be ended alone: the log gets its request and the stacks of the application, and the "
+	"process is\n"
+	"replaced; its other requests may finish within `graceful_timeout`. [What hangs](../operations-hangs.md) "
+	"shows it."),
 };
 
 static int

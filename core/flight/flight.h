@@ -83,7 +83,8 @@ struct lc_fl {
 int lc_fl_open(struct lc_fl **ret, int fd);
 void lc_fl_close(struct lc_fl *);
 
-/* crash.c.  Handlers of deadly signals in front of those that are there; again, after a runtime has installed its own. */
+/* crash.c.  Handlers of deadly signals in front of those that are there; again, after a runtime has installed its own.
+ */
 void lc_fl_crash_install(struct lc_fl *);
 /* This thread gets a stack for them, if it has none, until it ends. */
 void lc_fl_crash_thread(void);

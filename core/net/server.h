@@ -93,8 +93,8 @@ struct lc_srv {
 	size_t boot_error_n;
 	uint64_t next_beat;               /* ns; 0: none */
 	void (*on_beat)(struct lc_srv *); /* heartbeat is due: sends it and sets next_beat */
-	struct lc_fl *flight;     /* NULL: none */
-	uint64_t request_timeout; /* ms; 0: no limit */
+	struct lc_fl *flight;             /* NULL: none */
+	uint64_t request_timeout;         /* ms; 0: no limit */
 	void *proc;
 };
 

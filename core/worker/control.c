@@ -419,7 +419,7 @@ lc_ctl_beat(struct lc_ctl *c, const struct lc_ctl_beat *b)
 }
 
 int
-lc_ctl_beat_again(struct lc_ctl *c, uint32_t call)
+lc_ctl_beat_again(struct lc_ctl *c, uint32_t call, uint32_t inflight)
 {
 	struct lc_ctl_beat b;
 	int r;
@@ -427,6 +427,8 @@ lc_ctl_beat_again(struct lc_ctl *c, uint32_t call)
 	pthread_mutex_lock(&c->mu);
 	b = c->last;
 	b.call = call;
+	if (inflight)
+		b.inflight = inflight;
 	r = beat(c, &b);
 	pthread_mutex_unlock(&c->mu);
 	return r;

@@ -62,8 +62,9 @@ int lc_ctl_ready(struct lc_ctl *);
 int lc_ctl_boot_failed(struct lc_ctl *, const char *text, size_t n); /* flushes; the caller then exits 3 */
 int lc_ctl_beat(struct lc_ctl *, const struct lc_ctl_beat *);
 /* ---- any thread */
-uint64_t lc_ctl_silent_ms(struct lc_ctl *);          /* since the last heartbeat */
-int lc_ctl_beat_again(struct lc_ctl *, uint32_t call); /* with the last numbers and this one */
+uint64_t lc_ctl_silent_ms(struct lc_ctl *); /* since the last heartbeat */
+/* With the last numbers and these; inflight 0: the last, too. */
+int lc_ctl_beat_again(struct lc_ctl *, uint32_t call, uint32_t inflight);
 int lc_ctl_stuck(struct lc_ctl *, uint32_t record, uint64_t call);
 /* ---- */
 int lc_ctl_dispatch(struct lc_ctl *, const struct lc_ctl_ops *,

@@ -51,14 +51,20 @@ call_of(const struct lc_fl_rec *r, uint64_t now, uint64_t *ret_age)
 	return call;
 }
 
+/* ms of the oldest call, and how many requests there are. */
 static uint64_t
-oldest_call(const struct lc_watch *x, uint64_t now)
+oldest_call(const struct lc_watch *x, uint64_t now, uint32_t *ret_requests)
 {
 	uint64_t most = 0, age;
 
-	for (uint32_t i = 0; x->o.flight && i < LC_FL_RECORDS; i++)
-		if (call_of(&x->o.flight->map->rec[i], now, &age) && age > most)
+	*ret_requests = 0;
+	for (uint32_t i = 0; x->o.flight && i < LC_FL_RECORDS; i++) {
+		const struct lc_fl_rec *r = &x->o.flight->map->rec[i];
+
+		*ret_requests += __atomic_load_n(&r->started, __ATOMIC_RELAXED) != 0;
+		if (call_of(r, now, &age) && age > most)
 			most = age;
+	}
 	return most / 1000000;
 }
 
@@ -91,9 +97,10 @@ turn(struct lc_watch *x)
 	uint64_t token = atomic_load_explicit(&x->o.loop->token, memory_order_relaxed);
 
 	if ((token & 3) == LC_TOKEN_CALL && lc_ctl_silent_ms(x->o.ctl) >= x->o.beat_ms) {
-		uint64_t age = oldest_call(x, now);
+		uint32_t requests;
+		uint64_t age = oldest_call(x, now, &requests);
 
-		lc_ctl_beat_again(x->o.ctl, age > UINT32_MAX ? UINT32_MAX : age ? (uint32_t)age : 1);
+		lc_ctl_beat_again(x->o.ctl, age > UINT32_MAX ? UINT32_MAX : age ? (uint32_t)age : 1, requests);
 	}
 	if (x->o.request_timeout_ms)
 		judge_calls(x, now);

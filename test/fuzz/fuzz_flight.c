@@ -2,9 +2,9 @@
 /*
  * fuzz_flight.c - the arbiter's reader of a flight recorder that a hostile worker wrote.
  *
- * The input is what stands in the memory: two bytes of place, one of length, then so many bytes, again and again (places
- * beyond the beginning of the records are spread over all of it).  No crash, no read beyond it, every report one
- * that fits and in which every request is one line of printable characters.
+ * The input is what stands in the memory: two bytes of place, one of length, then so many bytes, again and again
+ * (places beyond the beginning of the records are spread over all of it).  No crash, no read beyond it, every report
+ * one that fits and in which every request is one line of printable characters.
  */
 #include <stdint.h>
 #include <stdlib.h>

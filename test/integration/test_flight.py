@@ -125,7 +125,9 @@ def test_stuck_call(start: Start, worker: str, path: str, function: str) -> None
     server.allow(r"is stuck in a call", r"graceful_timeout", r"was killed by SIGKILL")
     before = server.workers()
     with ask(server, path + "?secret=1"):
-        told = report(server, r"is stuck in a call that request_timeout, 1\.0 s, could not end")
+        told = report(
+            server, rf"is stuck in a call that request_timeout, 1\.0 s, could not end: GET {path} from 127\.0\.0\.1; "
+        )
         match = re.search(r"\(pid (\d+)\) is stuck", told)
         assert match
         victim = int(match[1])

@@ -439,7 +439,7 @@ test_words(void **state)
 	assert_int_equal(lc_ctl_beat(c, &(struct lc_ctl_beat){.requests = 1, .accepted = 2, .inflight = 3, .conns = 4}),
 			 0);
 	assert_true(lc_ctl_silent_ms(c) < 60000);
-	assert_int_equal(lc_ctl_beat_again(c, 77), 0); /* the watchdog's */
+	assert_int_equal(lc_ctl_beat_again(c, 77, 9), 0); /* the watchdog's */
 	assert_int_equal(lc_ctl_stuck(c, 5, UINT64_C(0x600000007)), 0);
 	memset(text, 'm', sizeof(text));
 	memcpy(text, "first", 5);
@@ -464,7 +464,7 @@ test_words(void **state)
 	lcimsg_reader_init(&r, m);
 	assert_int_equal(lcimsg_get_u64(&r), 1);
 	assert_int_equal(lcimsg_get_u64(&r), 2);
-	assert_int_equal(lcimsg_get_u32(&r), 3);
+	assert_int_equal(lcimsg_get_u32(&r), 9);
 	assert_int_equal(lcimsg_get_u32(&r), 4);
 	assert_int_equal(lcimsg_get_u32(&r), 77);
 	assert_int_equal(lcimsg_end(&r), 0);

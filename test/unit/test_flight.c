@@ -77,7 +77,8 @@ test_life(void **state)
 	assert_ptr_equal(r, &f->map->rec[0]);
 	if (!r)
 		return;
-	assert_string_equal(line(f, 0, 101 * SEC + SEC / 2), "GET /a/b from 192.0.2.1, for 1.5 s: waiting for a thread");
+	assert_string_equal(line(f, 0, 101 * SEC + SEC / 2),
+			    "GET /a/b from 192.0.2.1, for 1.5 s: waiting for a thread");
 	assert_true(lc_fl_enter(r, UINT64_C(77) << 32 | 5, 101 * SEC) == (UINT64_C(77) << 32 | 5));
 	assert_string_equal(line(f, 0, 103 * SEC),
 			    "GET /a/b from 192.0.2.1, for 3.0 s: in the application for 2.0 s, thread 77");

@@ -18,7 +18,7 @@
 #define MS UINT64_C(1000000)
 
 static uint64_t silent;
-static uint32_t beats, beat_call, overdues, stucks, stuck_record;
+static uint32_t beats, beat_call, beat_inflight, overdues, stucks, stuck_record;
 static uint64_t overdue_call, stuck_call;
 
 uint64_t
@@ -29,9 +29,10 @@ lc_ctl_silent_ms(struct lc_ctl *c)
 }
 
 int
-lc_ctl_beat_again(struct lc_ctl *c, uint32_t call)
+lc_ctl_beat_again(struct lc_ctl *c, uint32_t call, uint32_t inflight)
 {
 	(void)c;
+	beat_inflight = inflight;
 	beats++;
 	beat_call = call;
 	return 0;
@@ -125,6 +126,7 @@ test_age(void **state)
 	lc_fl_enter(request(), UINT64_C(5) << 32 | 2, clock_ns() - 300 * MS);
 	turn(&x);
 	assert_in_range(beat_call, 700, 100000);
+	assert_int_equal(beat_inflight, 2);
 }
 
 static void

@@ -77,10 +77,10 @@ struct lcpy_runtime {
 	const struct lc_worker_api *wk;
 	const struct lc_stream_api *st;
 	struct lc_wctx *ctx;
-	PyObject *app;    /* as resolved */
-	PyObject *target; /* what is called: app, or its bound __call__ */
-	PyObject *boot;   /* the boot module */
-	PyObject *output; /* the module that directs output into the log */
+	PyObject *app;      /* as resolved */
+	PyObject *target;   /* what is called: app, or its bound __call__ */
+	PyObject *boot;     /* the boot module */
+	PyObject *output;   /* the module that directs output into the log */
 	PyObject *timeouts; /* licorne.RequestTimeout; NULL: calls have no limit */
 };
 extern struct lcpy_runtime lcpy;

@@ -5,9 +5,9 @@
  * faulthandler writes the stacks from within a signal handler and needs no GIL for it, so that it works while code of C
  * holds it.  Crashes are told by it as well, in the same place.
  *
- * RequestTimeout is raised asynchronously: the thread gets it at its next bytecode.  The list of calls is the GIL's, and
- * so is the moment: a call that is over is not in it, and what was raised too late for the code of the application is
- * taken back before anybody else's can get it.
+ * RequestTimeout is raised asynchronously: the thread gets it at its next bytecode.  The list of calls is the GIL's,
+ * and so is the moment: a call that is over is not in it, and what was raised too late for the code of the application
+ * is taken back before anybody else's can get it.
  *
  * Who finds a call overdue may not wait for the GIL, which code of C may hold for ever: a thread that lives only while
  * something is overdue does.  (A pending call would need none, but does not interrupt a thread that runs alone.)
@@ -117,6 +117,7 @@ raise_all(void *arg)
 	PyGILState_STATE gs = PyGILState_Ensure();
 
 	(void)arg;
+	(void)pthread_setname_np(pthread_self(), "timeout");
 	(void)pthread_mutex_lock(&overdue_mu);
 	while (noverdue) {
 		uint64_t call = overdue[--noverdue];

@@ -78,9 +78,9 @@ struct lc_worker {
 	void (*stop)(void *w, uint32_t how, int64_t deadline_ms);
 	void (*status)(void *w, struct lc_stat *);
 	void (*fini)(void *w);
-	/* ABI 0.2.  The call with this number takes longer than request_timeout: end it by an exception, say.  It may be
-	 * over already.  On a thread of the core's; must not wait for anything that a call can hold.  NULL: calls are
-	 * not judged. */
+	/* ABI 0.2.  The call with this number takes longer than request_timeout: end it by an exception, say.  It may
+	 * be over already.  On a thread of the core's; must not wait for anything that a call can hold.  NULL: calls
+	 * are not judged. */
 	void (*overdue)(void *w, uint64_t call);
 };
 
