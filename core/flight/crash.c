@@ -24,6 +24,7 @@ static const int deadly[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL};
 #define DEADLY (sizeof(deadly) / sizeof(deadly[0]))
 
 static struct lc_fl *crash_fl;
+static pid_t crash_pid;                 /* a fork of ours has the handlers, too, but the recorder is not its own */
 static struct sigaction before[DEADLY]; /* what each signal was before us */
 static int entered;                     /* a crash inside of all this must end */
 static pthread_key_t stack_key;
@@ -60,7 +61,7 @@ on_crash(int sig, siginfo_t *si, void *context)
 	for (size_t i = 0; i < DEADLY; i++)
 		if (deadly[i] == sig)
 			old = &before[i];
-	if (first && crash_fl)
+	if (first && crash_fl && getpid() == crash_pid)
 		write_down(sig, si, tid);
 	/* The one after us ends the process; if it comes back or asks again, the default action does. */
 	if (first && old && (old->sa_flags & SA_SIGINFO) && old->sa_sigaction) {
@@ -109,6 +110,7 @@ lc_fl_crash_install(struct lc_fl *f)
 	void *warm[2];
 
 	crash_fl = f;
+	crash_pid = getpid();
 	(void)backtrace(warm, 2); /* loads what it needs: not in the handler */
 	sigemptyset(&sa.sa_mask);
 	for (size_t i = 0; i < DEADLY; i++)

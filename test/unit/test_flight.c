@@ -220,12 +220,42 @@ test_crash(void **state)
 	lc_fl_close(f);
 }
 
+/* What a process that we forked dies of is not ours. */
+static void
+test_crash_of_a_fork(void **state)
+{
+	struct lc_fl *f = recorder();
+	int st;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		signal(SIGABRT, SIG_DFL);
+		lc_fl_crash_install(f);
+		pid = fork();
+		if (pid == 0)
+			abort();
+		_exit(waitpid(pid, &st, 0) == pid && WIFSIGNALED(st) && WTERMSIG(st) == SIGABRT ? 7 : 1);
+	}
+	assert_int_equal(waitpid(pid, &st, 0), pid);
+	assert_true(WIFEXITED(st));
+	assert_int_equal(WEXITSTATUS(st), 7);
+	assert_int_equal(f->map->crash.sig, 0);
+	assert_int_equal(lc_fl_stack_len(f->map), 0);
+	lc_fl_close(f);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_size), cmocka_unit_test(test_life),    cmocka_unit_test(test_full),
-	    cmocka_unit_test(test_long), cmocka_unit_test(test_hostile), cmocka_unit_test(test_crash),
+	    cmocka_unit_test(test_size),
+	    cmocka_unit_test(test_life),
+	    cmocka_unit_test(test_full),
+	    cmocka_unit_test(test_long),
+	    cmocka_unit_test(test_hostile),
+	    cmocka_unit_test(test_crash),
+	    cmocka_unit_test(test_crash_of_a_fork),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
