@@ -333,8 +333,7 @@ lcpy_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcp
 	lcpy.output = lcpy.boot ? boot_module(applog_source, "_licorne_applog", "<licorne applog>") : NULL;
 	if (!lcpy.output || lcpy_errors_init() < 0 || lcpy_strings_init() < 0 || lcpy_input_init() < 0 ||
 	    lcpy_resp_init() < 0 || lcpy__call_init() < 0 || lcpy_file_init() < 0 || lcpy_beyond_init() < 0 ||
-	    lcpy_timeout_init() < 0 ||
-	    lcpy_environ_init(facts, c) < 0 || lcpy_output_install(c->capture_output) < 0)
+	    lcpy_timeout_init() < 0 || lcpy_environ_init(facts, c) < 0 || lcpy_output_install(c->capture_output) < 0)
 		goto fail;
 	lcpy.app = load_app(c);
 	lcpy.target = lcpy.app ? call_target(lcpy.app) : NULL;
