@@ -47,9 +47,9 @@ enum lc_pstate {
 #define LC_MSG_ACCESSLOG 0x0102u /* fd; u32 index in the pool.  While the worker runs: instead of the old one */
 #define LC_MSG_ERRORLOG 0x0104u  /* fd, in place of descriptor 2 */
 #define LC_MSG_GO 0x0103u
-#define LC_MSG_FLIGHT 0x0107u /* fd of struct lc_flight */
 #define LC_MSG_SECRET 0x0106u /* 32 secret bytes, which follow those of CONFIG or of the last of these */
 #define LC_MSG_FILE 0x0105u   /* sealed content; str path */
+#define LC_MSG_FLIGHT 0x0107u /* memfd of the flight recorder, writable, of a fixed size */
 #define LC_MSG_DRAIN 0x0110u  /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */
 #define LC_MSG_STOP 0x0111u
 /* Arbiter to its successor, then GO */
@@ -59,8 +59,10 @@ enum lc_pstate {
 /* Worker, and successor, to arbiter */
 #define LC_MSG_READY 0x0200u
 /* Worker to arbiter */
-#define LC_MSG_HEARTBEAT 0x0201u   /* u64 requests, accepted; u32 inflight, conns, call_ms */
+#define LC_MSG_HEARTBEAT \
+	0x0201u /* u64 requests, accepted; u32 inflight, conns, call: ms in the leading thread's call */
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
+#define LC_MSG_STUCK 0x0203u       /* u32 record of the recorder; u64 its call: beyond request_timeout for good */
 
 #define LC_BOOT_TEXT_MAX (12u << 10)
 #define LC_SECRET 32u /* random bytes of a pool, for keys that its processes share */

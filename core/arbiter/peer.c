@@ -30,7 +30,7 @@ lc__last_line(const char *text, size_t n, char *buf, size_t size)
 	return buf;
 }
 
-/* CONFIG, LISTEN..., ACCESSLOG..., FILE..., GO: all queued at once, in this order. */
+/* CONFIG, LISTEN..., ACCESSLOG..., FILE..., FLIGHT, GO: all queued at once, in this order. */
 int
 lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 {
@@ -73,9 +73,11 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 		lcimsg_put_str(m, f->path);
 		r = lcimsg_submit(p->chan, m);
 	}
-	int fd = r >= 0 ? lc__flight_make(p) : -1;
-	if (fd >= 0)
-		r = lcimsg_send(p->chan, LC_MSG_FLIGHT, 0, NULL, 0, &fd, 1, LCIMSG_FD_TAKE);
+	if (r >= 0 && p->flight) {
+		m = lcimsg_msg_new(LC_MSG_FLIGHT, 0);
+		lcimsg_put_fd(m, p->flight_fd, LCIMSG_FD_DUP);
+		r = lcimsg_submit(p->chan, m);
+	}
 	if (r >= 0)
 		r = lcimsg_send(p->chan, LC_MSG_GO, 0, NULL, 0, NULL, 0, 0);
 	return r < 0 ? r : 0;
@@ -116,9 +118,19 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		p->beat.accepted = lcimsg_get_u64(&r);
 		p->beat.inflight = lcimsg_get_u32(&r);
 		p->beat.conns = lcimsg_get_u32(&r);
-		p->beat.call_ms = lcimsg_get_u32(&r);
+		p->beat.call = lcimsg_get_u32(&r);
 		p->beat_at = a->now;
+		if (p->diag == LC__DIAG_HUNG) {
+			lc_log(LC_LOG_NOTICE, "%s (pid %ld) gives signs of life again", p->name, (long)p->pid);
+			p->diag = LC__DIAG_NONE;
+		}
 		lc__renew_look(a, p);
+		return;
+	case LC_MSG_STUCK:
+		if (p->state == LC_PS_EXITING || p->diag)
+			return;
+		p->stuck = lcimsg_get_u32(&r);
+		lc__diag_begin(a, p, LC__DIAG_STUCK);
 		return;
 	case LC_MSG_BOOT_FAILED:
 		if (p->boot_failed || a->stopping || p->told)

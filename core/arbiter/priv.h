@@ -108,6 +108,10 @@ struct lc__gen {
 
 struct lc__arb;
 struct lc__proc;
+struct lc_flight;
+
+/* Why a worker is looked at, see flight.c. */
+enum lc__diag { LC__DIAG_NONE, LC__DIAG_HUNG, LC__DIAG_STUCK };
 
 /* What kinds of processes there are: who they say they are, what they may say, what becomes of the entry. */
 struct lc__kind {
@@ -146,9 +150,15 @@ struct lc__proc {
 	uint32_t rss_over;     /* how often in a row it was too much */
 	struct lc_ctl_beat_ {
 		uint64_t requests, accepted;
-		uint32_t inflight, conns, call_ms;
+		uint32_t inflight, conns, call;
 	} beat;
-	const struct lc_flight *flight; /* what it has in flight, shared; NULL: none */
+	const struct lc_flight *flight; /* its recorder, NULL: it has none */
+	int flight_fd;
+	bool diagnosed; /* what it held was told */
+	enum lc__diag diag;
+	int64_t diag_until, diag_end; /* the next look, the last one */
+	size_t diag_len;
+	uint32_t stuck; /* the record of the request that does not end */
 };
 
 /* A reload: at most one is under way, and one more is remembered.  See reload.c. */
@@ -209,13 +219,6 @@ pid_t lc__child_spawn(const struct lc__child *);
 int lc__creds_resolve(struct lc__creds *, const struct lc_conf *, struct lc_err *); /* 0 or -errno, said in err */
 const char *lc__signal_name(int sig, char buf[16]);
 
-/* flight.c */
-int lc__flight_make(struct lc__proc *);
-void lc__flight_tell(const struct lc__proc *);
-void lc__flight_drop(struct lc__proc *);
-/* "; it is stopped" and the like, "" where there is nothing to say: what the kernel knows of a silent process. */
-const char *lc__kernel_says(pid_t, char *buf, size_t n);
-
 /* secret.c */
 /* That of the pool of this name which serves, or a new one.  0, or -EIO, logged. */
 int lc__secret_init(struct lc__arb *, struct lc__pool *);
@@ -264,6 +267,17 @@ void lc__proc_judge(struct lc__arb *, struct lc__proc *);
 void lc__proc_deadlines_push(struct lc__arb *, int64_t late);
 int64_t lc__proc_next_deadline(const struct lc__arb *, const struct lc__proc *); /* INT64_MAX: none */
 
+/* "gave no sign of life for ..." */
+void lc__hung_why(const struct lc__arb *, const struct lc__proc *, char *buf, size_t n);
+
+/* flight.c: what a worker held, and what it is doing */
+int lc__flight_make(struct lc__proc *); /* 0 or -errno: it works without */
+void lc__flight_free(struct lc__proc *);
+void lc__flight_ended(struct lc__arb *, struct lc__proc *, int level);
+/* Begins a diagnosis; at its end a hung worker is killed, one that is stuck replaced. */
+void lc__diag_begin(struct lc__arb *, struct lc__proc *, enum lc__diag);
+void lc__diag_turn(struct lc__arb *, struct lc__proc *);
+
 /* respawn.c: when a slot gets its next process */
 uint32_t lc__respawn_delay(uint32_t failures, uint64_t min, uint64_t max, uint32_t rnd);
 uint32_t lc__rnd(struct lc__arb *);
@@ -271,6 +285,7 @@ void lc__worker_ended(struct lc__arb *, struct lc__proc *);
 /* A worker that has had enough (max_requests, max_rss, max_age) gets an heir. */
 void lc__renew_begin(struct lc__arb *, struct lc__proc *);    /* it is READY */
 void lc__renew_look(struct lc__arb *, struct lc__proc *);     /* it gave a sign of life: every second */
+void lc__renew_stuck(struct lc__arb *, struct lc__proc *);    /* a call of it cannot be ended */
 void lc__renew_done(struct lc__arb *, struct lc__proc *heir); /* the heir is READY */
 
 /* peer.c: what children say */

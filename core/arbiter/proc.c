@@ -98,7 +98,7 @@ void
 lc__proc_free(struct lc__proc *p)
 {
 	assert(p->state == LC_PS_EMPTY && !p->chan);
-	lc__flight_drop(p);
+	assert(!p->flight);
 	p->kind = NULL;
 	p->pool = NULL;
 }
@@ -151,6 +151,11 @@ lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int6
 	p->why[0] = 0;
 	p->tokens = LC__MSG_BURST;
 	memset(&p->beat, 0, sizeof(p->beat));
+	p->diagnosed = false;
+	p->diag = LC__DIAG_NONE;
+	if (p->kind == &lc__worker_kind && (r = lc__flight_make(p)) < 0)
+		lc_log(LC_LOG_WARN, "%s has no flight recorder: %s", p->name, strerror(-r));
+	r = 0;
 
 	if (p->kind->role) {
 		r = lcimsg_pair(sv, SOCK_STREAM);
@@ -171,6 +176,7 @@ lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int6
 		lc_log(LC_LOG_ERROR, "%s cannot be started: %s", p->name, strerror(-r));
 		snprintf(p->why, sizeof(p->why), "cannot be started: %s", strerror(-r));
 		close_handles(a, p);
+		lc__flight_free(p);
 		lc__proc_state(p, LC_PS_DEAD);
 		return r;
 	}
@@ -228,6 +234,7 @@ lc__proc_kill(struct lc__arb *a, struct lc__proc *p, int sig, const char *fmt, .
 	lc_log(LC_LOG_ERROR, "%s (pid %ld) %s: the arbiter sends %s", p->name, (long)p->pid, p->why,
 	       lc__signal_name(sig, name));
 	lc__proc_signal(p, sig);
+	p->diag = LC__DIAG_NONE;
 	if (p->state != LC_PS_EXITING)
 		lc__proc_state(p, LC_PS_EXITING);
 	p->deadline = a->now + LC__KILL_GRACE;
@@ -328,6 +335,7 @@ tell_end(struct lc__arb *a, struct lc__proc *p)
 		level = LC_LOG_DEBUG; /* who asked for it says more */
 	lc_log(level, "%s (pid %ld) %s after %.1f s%s%s", p->name, (long)p->pid, how, up,
 	       p->was_ready || p->boot_failed || p->kind != &lc__worker_kind ? "" : ", before it could serve", by);
+	lc__flight_ended(a, p, level);
 }
 
 static void
@@ -347,9 +355,7 @@ bury(struct lc__arb *a, struct lc__proc *p, const siginfo_t *si)
 	close_handles(a, p);
 	lc__proc_state(p, LC_PS_DEAD);
 	tell_end(a, p);
-	if (p->status_sig || p->status_code)
-		lc__flight_tell(p);
-	lc__flight_drop(p);
+	lc__flight_free(p);
 	p->kind->ended(a, p);
 }
 
@@ -391,6 +397,10 @@ lc__proc_next_deadline(const struct lc__arb *a, const struct lc__proc *p)
 	default:
 		d = p->deadline;
 	}
+	if (p->diag && p->state == LC_PS_READY)
+		d = p->diag_until;
+	else if (p->diag && p->diag_until < d)
+		d = p->diag_until;
 	if (p->partial_since && p->partial_since + LC__PARTIAL_AGE < d)
 		d = p->partial_since + LC__PARTIAL_AGE;
 	return d;
@@ -405,16 +415,24 @@ lc__proc_deadlines_push(struct lc__arb *a, int64_t late)
 
 		p->deadline += late;
 		p->beat_at += late;
+		p->diag_until += late;
+		p->diag_end += late;
 		if (p->partial_since)
 			p->partial_since += late;
 	}
 }
 
 void
+lc__hung_why(const struct lc__arb *a, const struct lc__proc *p, char *buf, size_t n)
+{
+	snprintf(buf, n, "gave no sign of life for %.1f s (heartbeat_timeout %.1f s; %u requests were running)",
+		 (double)(a->now - p->beat_at) / 1000.0, (double)lc__proc_main(a, p)->heartbeat_timeout / 1000.0,
+		 p->beat.inflight);
+}
+
+void
 lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 {
-	char where[80];
-
 	if (lc__proc_next_deadline(a, p) > a->now)
 		return;
 	if (p->chan) { /* drain before judging */
@@ -427,6 +445,10 @@ lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 			      (double)(a->now - p->partial_since) / 1000.0);
 		return;
 	}
+	if (p->diag && p->diag_until <= a->now && p->state != LC_PS_EXITING) {
+		lc__diag_turn(a, p);
+		return;
+	}
 	switch (p->state) {
 	case LC_PS_SPAWNING:
 	case LC_PS_STARTING:
@@ -434,12 +456,9 @@ lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 			      (double)(p->deadline - p->spawned_at) / 1000.0);
 		break;
 	case LC_PS_READY:
-		lc__proc_kill(a, p, SIGABRT,
-			      "gave no sign of life for %.1f s (heartbeat_timeout %.1f s; %u requests were running at "
-			      "the last one%s)",
-			      (double)(a->now - p->beat_at) / 1000.0,
-			      (double)lc__proc_main(a, p)->heartbeat_timeout / 1000.0, p->beat.inflight,
-			      lc__kernel_says(p->pid, where, sizeof(where)));
+		lc__diag_begin(a, p, LC__DIAG_HUNG);
+		if (p->diag_until <= a->now)
+			lc__diag_turn(a, p);
 		break;
 	case LC_PS_DRAINING:
 		if (p->was_ready)

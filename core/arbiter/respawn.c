@@ -219,6 +219,25 @@ lc__renew_look(struct lc__arb *a, struct lc__proc *p)
 	lc__proc_spawn(a, heir);
 }
 
+/* Others are served by the heir, while the drain of this one ends what can be ended; the rest goes with the deadline.
+ */
+void
+lc__renew_stuck(struct lc__arb *a, struct lc__proc *p)
+{
+	struct lc__proc *heir;
+
+	if (p->state != LC_PS_READY || p->leaving || a->stopping || p->pool->gen != a->gen)
+		return; /* it ends anyway */
+	p->leaving = true;
+	heir = lc__proc_slot(a, p->pool, p->index);
+	if (!heir) {
+		p->leaving = false;
+		return;
+	}
+	lc_log(LC_LOG_NOTICE, "%s (pid %ld) is stuck in a call: it is replaced", p->name, (long)p->pid);
+	lc__proc_spawn(a, heir);
+}
+
 void
 lc__renew_done(struct lc__arb *a, struct lc__proc *heir)
 {

@@ -129,7 +129,7 @@ holds(pid_t pid, const struct inodes *in)
 ssize_t
 lc__proc_file(pid_t pid, const char *name, char *buf, size_t n)
 {
-	char path[64];
+	char path[96];
 	ssize_t r;
 	int fd;
 

@@ -132,6 +132,7 @@ struct lc_conf_pool {
 	uint64_t max_requests, max_requests_jitter; /* of one process; 0: no limit */
 	uint64_t max_age;                           /* ms; 0: no limit */
 	uint64_t max_rss;                           /* bytes; 0: no limit */
+	uint64_t request_timeout;                   /* ms that a call may take; 0: no limit */
 };
 /* One access log of a pool. */
 struct lc_conf_access {

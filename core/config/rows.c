@@ -122,11 +122,12 @@ static const struct lc_directive main_rows[] = {
 	"Workers report to the arbiter every second, or four times in this span. One that has been silent for this "
 	"long is ended (the log says "
 	"so,\n"
-	"and how many requests it had at its last report) and replaced.\n\n"
-	"Only a loop that hangs is judged, never a call of the application: while the thread that leads the loop is "
-	"inside a\n"
-	"call, a watchdog thread reports in its place. A call may take as long as it likes, on the loop's thread, "
-	"too."),
+	"and how many requests it had) and replaced.\n\n"
+	"This judges the process, not the application: while a call runs, another thread reports in the place of the\n"
+	"one that is busy, however long it takes; `request_timeout` is for calls. What is found is a process that is "
+	"stopped,\n"
+	"that waits in the kernel, or whose loop hangs. Before it is ended the log gets what it was doing; see [what "
+	"hangs](../operations-hangs.md)."),
     LC_MSEC(struct lc_conf_main, graceful_timeout, "graceful_timeout", LC_C_MAIN, "30s", &timeout_range,
 	    "How long requests may go on after a graceful stop was asked for.",
 	    "A worker that still has requests by then is ended with them."),
@@ -234,6 +235,19 @@ static const struct lc_directive pool_rows[] = {
 	    "0: never. What `ps` shows as RSS, what it shares with others included; looked at every second, and too "
 	    "much twice\n"
 	    "in a row is too much. Replaced as by `max_requests`: for a while there are both."),
+    LC_MSEC(
+	struct lc_conf_pool, request_timeout, "request_timeout", LC_C_MAIN | LC_C_POOL, "0", &age_range,
+	"How long a call of the application may take.",
+	"0: as long as it likes. Counted while the application runs, without what the request waited for a thread "
+	"and the\n"
+	"call for its client. A call that takes longer is ended by an exception of the application's language, "
+	"and the client\n"
+	"gets 504 (Gateway Timeout) if nothing was sent yet. A call that has not ended two seconds later (it "
+	"waits for a lock, or\n"
+	"is in code of C) cannot be ended alone: the log gets its request and the stacks of the application, and the "
+	"process is\n"
+	"replaced; its other requests may finish within `graceful_timeout`. [What hangs](../operations-hangs.md) "
+	"shows it."),
 };
 
 static int

@@ -9,7 +9,6 @@
  */
 #include <stdlib.h>
 
-#include "log/flight.h"
 #include "net/conn.h"
 #include "net/route.h"
 
@@ -27,9 +26,11 @@ drop_worker(struct lc_srv *srv, struct lc_stream *s)
 	LC_ASSERT(s->worker_ref);
 	s->worker_ref = 0;
 	srv->inflight--;
-	if (srv->flight)
-		lc_flight_end(srv->flight, &srv->flight_free, s->flight);
 	srv->handled -= s->route != NULL;
+	if (s->flight) {
+		lc_fl_give(srv->flight, s->flight);
+		s->flight = NULL;
+	}
 }
 
 /* The connection died before the worker was done: only the worker's reference is left. */
@@ -159,7 +160,7 @@ worker_events(struct lc_srv *srv, struct lc_stream *s, uint32_t ev)
 		s->worker_ref = 1;
 		srv->inflight++;
 		if (srv->flight)
-			s->flight = lc_flight_begin(srv->flight, &srv->flight_free, &s->req, srv->loop.now);
+			s->flight = lc_fl_take(srv->flight, &s->req, srv->loop.now);
 		if (srv->routes && lc_route_request(srv, s))
 			return 1;
 		lc_loop_token(&srv->loop, LC_TOKEN_CALL);

@@ -103,6 +103,8 @@ offer(struct lc_srv *srv, struct lc_stream *s, struct lc_str path)
 			continue;
 		m.rest = (struct lc_str){path.p + k, path.n - k};
 		s->route = rt;
+		if (s->flight)
+			__atomic_store_n(&s->flight->phase, LC_FL_ROUTE, __ATOMIC_RELAXED);
 		srv->handled++;
 		int r = rt->h->request(rt->obj, s, &m);
 		if (r == LC_H_TAKEN)
@@ -118,6 +120,8 @@ offer(struct lc_srv *srv, struct lc_stream *s, struct lc_str path)
 		}
 		LC_ASSERT(!s->released && !s->responded && !s->in_consumed && !s->shared);
 		s->route = NULL;
+		if (s->flight)
+			__atomic_store_n(&s->flight->phase, LC_FL_QUEUED, __ATOMIC_RELAXED);
 		s->user = NULL;
 		srv->handled--;
 	}

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +138,43 @@ static void LC_PRINTF(3, 4) wx_log(struct lc_wctx *x, int level, const char *fmt
 }
 
 static uint64_t
+wx_enter(struct lc_wctx *x, struct lc_stream *s)
+{
+	static _Thread_local uint32_t tid, calls;
+	struct lc_srv *srv = srv_of(x);
+
+	if (!s->flight)
+		return 0;
+	if (__builtin_expect(!tid, 0))
+		tid = lc_fl_thread();
+	return lc_fl_enter(s->flight, (uint64_t)tid << 32 | ++calls,
+			   lc_loop_leading(&srv->loop) ? srv->loop.now : lc_fl_clock());
+}
+
+static void
+wx_leave(struct lc_wctx *x, struct lc_stream *s)
+{
+	(void)x;
+	if (s->flight)
+		lc_fl_leave(s->flight);
+}
+
+static uint64_t
+wx_request_timeout(struct lc_wctx *x)
+{
+	return srv_of(x)->request_timeout;
+}
+
+static int
+wx_stacks(struct lc_wctx *x, int *signo)
+{
+	struct lc_srv *srv = srv_of(x);
+
+	*signo = LC_FL_SIGNAL;
+	return srv->flight ? srv->flight->fd : -1;
+}
+
+static uint64_t
 wx_memo(struct lc_wctx *x)
 {
 	static _Atomic uint64_t last;
@@ -159,6 +197,10 @@ static const struct lc_worker_api worker_table = {
     .boot_error = wx_boot_error,
     .log = wx_log,
     .memo = wx_memo,
+    .enter = wx_enter,
+    .leave = wx_leave,
+    .request_timeout = wx_request_timeout,
+    .stacks = wx_stacks,
 };
 
 const struct lc_worker_api *

@@ -19,7 +19,6 @@
 #define LC_READ_BUF (64u << 10) /* one read; a connection keeps no buffer while idle */
 
 struct lc_access;
-struct lc_flight;
 struct lc_conn;
 struct lc_routes;
 
@@ -82,8 +81,6 @@ struct lc_srv {
 	struct lc_lsn *lsn;
 	int gate_closed, draining, stopping;
 	uint64_t requests, accepted;
-	struct lc_flight *flight; /* where requests in flight are noted, NULL: nowhere */
-	uint64_t flight_free;
 	struct lc_conn *conns, *conns_tail; /* least recently active first */
 	struct lc_timer gate_timer, drain_timer, final_timer;
 	uint64_t emfile_logged, no_files_until; /* ns */
@@ -97,6 +94,8 @@ struct lc_srv {
 	size_t boot_error_n;
 	uint64_t next_beat;               /* ns; 0: none */
 	void (*on_beat)(struct lc_srv *); /* heartbeat is due: sends it and sets next_beat */
+	struct lc_fl *flight;             /* NULL: none */
+	uint64_t request_timeout;         /* ms; 0: no limit */
 	void *proc;
 };
 

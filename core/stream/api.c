@@ -330,15 +330,10 @@ lc_stream_poll(struct lc_stream *s, uint32_t events)
 }
 
 static int
-api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
+wait_for(struct lc_stream *s, uint32_t events, int64_t ms)
 {
-	if (s->route && lc_loop_leading(s->loop))
-		return -EDEADLK; /* what it waits for is the calling thread's work */
-	lc__lock(s);
-	uint32_t r = events_now(s, events);
-	note_unlock(s, (events & LC_EV_READ) && !r ? continue_event(s) : 0);
-	if (r)
-		return (int)r;
+	uint32_t r;
+
 	if (lc_loop_leading(s->loop)) {
 		int w = lc_stream_wait_leading(s, events, ms);
 		if (w != -EAGAIN)
@@ -365,6 +360,22 @@ api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
 	}
 	pthread_mutex_unlock(&s->mu);
 	return (int)r;
+}
+
+static int
+api_wait(struct lc_stream *s, uint32_t events, int64_t ms)
+{
+	if (s->route && lc_loop_leading(s->loop))
+		return -EDEADLK; /* what it waits for is the calling thread's work */
+	lc__lock(s);
+	uint32_t r = events_now(s, events);
+	note_unlock(s, (events & LC_EV_READ) && !r ? continue_event(s) : 0);
+	if (r)
+		return (int)r;
+	uint64_t since = lc_fl_wait(s->flight);
+	int w = wait_for(s, events, ms);
+	lc_fl_waited(s->flight, since);
+	return w;
 }
 
 static void

@@ -19,6 +19,7 @@
 #include <licorne/stream.h>
 #include <pthread.h>
 
+#include "flight/flight.h"
 #include "loop/loop.h"
 
 #define LC_IN_HIGH (64u << 10)
@@ -78,9 +79,9 @@ struct lc_stream {
 	struct lc_post post;     /* first use by another thread: net's function */
 	uint32_t ev;
 	uint8_t inready, proto_ref, worker_ref, requested;
-	uint8_t flight;            /* record of the flight recorder + 1; 0: none */
 	uint16_t refused;          /* status with which the protocol answered in the worker's place, 0: it has not */
 	uint64_t started;          /* ns */
+	struct lc_fl_rec *flight;  /* NULL: none */
 	const struct lc_rt *route; /* whose handler has it in the worker's place; NULL: the worker */
 	uint64_t sent;             /* body bytes taken by the protocol */
 	uint64_t received;         /* body bytes given by it */

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,9 @@ struct lc_ctl {
 	unsigned secrets;                   /* new ones, to be told */
 	int access_new[LC_CTL_ACCESS];      /* to be told, -1: none */
 	uint64_t drain_deadline;
+	pthread_mutex_t mu; /* chan, dead, last, beat_at: the watchdog writes, too */
+	struct lc_ctl_beat last;
+	int64_t beat_at;
 };
 
 static int64_t
@@ -66,11 +70,13 @@ lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
 	if (!c)
 		return -ENOMEM;
 	c->state = LC_WS_SETUP;
+	pthread_mutex_init(&c->mu, NULL);
 	c->setup.flight_fd = -1;
 	for (unsigned i = 0; i < LC_CTL_ACCESS; i++)
 		c->setup.access_fd[i] = c->access_new[i] = -1;
 	r = lcimsg_open(&c->chan, fd, &o);
 	if (r < 0) {
+		pthread_mutex_destroy(&c->mu);
 		free(c);
 		return r;
 	}
@@ -106,6 +112,7 @@ lc_ctl_close(struct lc_ctl *c)
 		close(c->setup.flight_fd);
 	lcimsg_unref(c->config);
 	lcimsg_close(c->chan);
+	pthread_mutex_destroy(&c->mu);
 	free(c);
 }
 
@@ -344,7 +351,13 @@ lc_ctl_fd(const struct lc_ctl *c)
 int
 lc_ctl_wants_write(const struct lc_ctl *c)
 {
-	return !c->dead && (lcimsg_events(c->chan) & POLLOUT) != 0;
+	struct lc_ctl *w = (struct lc_ctl *)(uintptr_t)c;
+	int r;
+
+	pthread_mutex_lock(&w->mu);
+	r = !c->dead && (lcimsg_events(c->chan) & POLLOUT) != 0;
+	pthread_mutex_unlock(&w->mu);
+	return r;
 }
 
 /* A message that fails to go out is found out by dispatch(): the fd is readable when the arbiter is gone. */
@@ -352,13 +365,14 @@ static int
 say(struct lc_ctl *c, uint16_t type, const void *p, size_t n)
 {
 	struct iovec iov = {(void *)p, n};
-	int r;
+	int r = -EPIPE;
 
-	if (c->dead)
-		return -EPIPE;
-	r = lcimsg_send(c->chan, type, 0, &iov, 1, NULL, 0, 0);
+	pthread_mutex_lock(&c->mu);
+	if (!c->dead)
+		r = lcimsg_send(c->chan, type, 0, &iov, 1, NULL, 0, 0);
 	if (r >= 0)
 		r = lcimsg_flush(c->chan);
+	pthread_mutex_unlock(&c->mu);
 	return r < 0 ? r : 0;
 }
 
@@ -368,14 +382,16 @@ lc_ctl_ready(struct lc_ctl *c)
 	return say(c, LC_MSG_READY, NULL, 0);
 }
 
-int
-lc_ctl_beat(struct lc_ctl *c, const struct lc_ctl_beat *b)
+/* mu held. */
+static int
+beat(struct lc_ctl *c, const struct lc_ctl_beat *b)
 {
 	lcimsg_msg *m;
 	int r;
 
 	if (c->dead)
 		return -EPIPE;
+	c->beat_at = now_ms();
 	if (lcimsg_out_msgs(c->chan) >= 8)
 		return lcimsg_flush(c->chan) < 0 ? -EPIPE : 0; /* the arbiter is behind: it has enough of them */
 	m = lcimsg_msg_new(LC_MSG_HEARTBEAT, 0);
@@ -383,11 +399,62 @@ lc_ctl_beat(struct lc_ctl *c, const struct lc_ctl_beat *b)
 	lcimsg_put_u64(m, b->accepted);
 	lcimsg_put_u32(m, b->inflight);
 	lcimsg_put_u32(m, b->conns);
-	lcimsg_put_u32(m, b->call_ms);
+	lcimsg_put_u32(m, b->call);
 	r = lcimsg_submit(c->chan, m);
 	if (r >= 0)
 		r = lcimsg_flush(c->chan);
 	return r < 0 ? r : 0;
+}
+
+int
+lc_ctl_beat(struct lc_ctl *c, const struct lc_ctl_beat *b)
+{
+	int r;
+
+	pthread_mutex_lock(&c->mu);
+	c->last = *b;
+	r = beat(c, b);
+	pthread_mutex_unlock(&c->mu);
+	return r;
+}
+
+int
+lc_ctl_beat_again(struct lc_ctl *c, uint32_t call, uint32_t inflight)
+{
+	struct lc_ctl_beat b;
+	int r;
+
+	pthread_mutex_lock(&c->mu);
+	b = c->last;
+	b.call = call;
+	if (inflight)
+		b.inflight = inflight;
+	r = beat(c, &b);
+	pthread_mutex_unlock(&c->mu);
+	return r;
+}
+
+uint64_t
+lc_ctl_silent_ms(struct lc_ctl *c)
+{
+	int64_t ms;
+
+	pthread_mutex_lock(&c->mu);
+	ms = now_ms() - c->beat_at;
+	pthread_mutex_unlock(&c->mu);
+	return ms > 0 ? (uint64_t)ms : 0;
+}
+
+int
+lc_ctl_stuck(struct lc_ctl *c, uint32_t record, uint64_t call)
+{
+	uint8_t b[12];
+
+	for (int i = 0; i < 4; i++)
+		b[i] = (uint8_t)(record >> 8 * i);
+	for (int i = 0; i < 8; i++)
+		b[4 + i] = (uint8_t)(call >> 8 * i);
+	return say(c, LC_MSG_STUCK, b, sizeof(b));
 }
 
 int
@@ -426,12 +493,16 @@ lc_ctl_dispatch(struct lc_ctl *c, const struct lc_ctl_ops *ops, void *arg)
 {
 	int r;
 
-	if (c->dead)
+	pthread_mutex_lock(&c->mu);
+	if (c->dead) {
+		pthread_mutex_unlock(&c->mu);
 		return -EPIPE;
+	}
 	(void)lcimsg_flush(c->chan); /* if that fails, reading says so, after the last orders */
 	r = lcimsg_fill(c->chan);
 	if (r >= 0)
 		r = take(c);
+	pthread_mutex_unlock(&c->mu);
 	/* Orders first: they may have come together with the end. */
 	for (uint32_t i = 0; i < LC_CTL_ACCESS; i++)
 		if (c->access_new[i] >= 0) {
@@ -459,7 +530,9 @@ lc_ctl_dispatch(struct lc_ctl *c, const struct lc_ctl_ops *ops, void *arg)
 	if (r < 0) {
 		if (r == -EPROTO && *lcimsg_why(c->chan))
 			lc_log(LC_LOG_ERROR, "the arbiter's channel: %s", lcimsg_why(c->chan));
+		pthread_mutex_lock(&c->mu);
 		c->dead = true;
+		pthread_mutex_unlock(&c->mu);
 		ops->lost(arg);
 		return r;
 	}

@@ -3,7 +3,8 @@
  * core/worker/control.h - the worker's end of its channel to the arbiter (fd 3).
  *
  * Set-up is blocking (HELLO both ways, CONFIG, LISTEN..., GO); after it, dispatch() is called when the fd is
- * readable and never blocks.  One thread at a time: the one that leads the loop.
+ * readable and never blocks.  The leading thread's, but for what is marked: a mutex is between them, which nobody
+ * holds for long.
  */
 #ifndef LC_CORE_WORKER_CONTROL_H
 #define LC_CORE_WORKER_CONTROL_H
@@ -34,14 +35,14 @@ struct lc_ctl_setup {
 	} * files; /* of rows with LC_D_FILE; valid until lc_ctl_close() */
 	uint32_t nfiles;
 	uint8_t secret[32], before[32]; /* the pool's, see struct lc_tr_listener */
-	int flight_fd;                  /* the flight recorder's, -1: none; owned by the worker from here */
 	uint32_t naccess;               /* access logs, in order of the text */
 	int access_fd[LC_CTL_ACCESS];   /* owned by the worker from here */
+	int flight_fd;                  /* of the flight recorder, owned by the worker from here; -1: none */
 };
 struct lc_ctl_beat {
 	uint64_t requests, accepted; /* since start */
 	uint32_t inflight, conns;
-	uint32_t call_ms; /* by the watchdog: so long the leading thread has been silent inside a call; 0: by itself */
+	uint32_t call; /* ms that the leading thread is in a call, 0: it is in none */
 };
 struct lc_ctl_ops {
 	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish within that many ms from now, exit 0 */
@@ -60,6 +61,12 @@ int lc_ctl_wants_write(const struct lc_ctl *); /* 1: call lc_ctl_dispatch() when
 int lc_ctl_ready(struct lc_ctl *);
 int lc_ctl_boot_failed(struct lc_ctl *, const char *text, size_t n); /* flushes; the caller then exits 3 */
 int lc_ctl_beat(struct lc_ctl *, const struct lc_ctl_beat *);
+/* ---- any thread */
+uint64_t lc_ctl_silent_ms(struct lc_ctl *); /* since the last heartbeat */
+/* With the last numbers and these; inflight 0: the last, too. */
+int lc_ctl_beat_again(struct lc_ctl *, uint32_t call, uint32_t inflight);
+int lc_ctl_stuck(struct lc_ctl *, uint32_t record, uint64_t call);
+/* ---- */
 int lc_ctl_dispatch(struct lc_ctl *, const struct lc_ctl_ops *,
 		    void *arg); /* 0, or -errno: channel is dead (lost was called) */
 void lc_ctl_close(struct lc_ctl *);

@@ -13,19 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "config/conf.h"
 #include "log/access.h"
-#include "log/flight.h"
 #include "log/log.h"
 #include "module/loader.h"
 #include "net/route.h"
 #include "worker/control.h"
-#include "worker/watchdog.h"
+#include "worker/watch.h"
 
 #define LC_EXIT_BOOT 3
 #define LC_BEAT_MS 1000u    /* or a quarter of heartbeat_timeout, if that is less */
@@ -41,9 +39,8 @@ struct worker {
 	const struct lc_conf_pool *pool_conf;
 	struct lc_ev ctl_ev, term_ev;
 	struct lc_timer beat;
-	struct lc_watchdog dog;
-	pthread_mutex_t ctl_mu; /* the channel, once the watchdog runs, and last_beat */
-	struct lc_ctl_beat last_beat;
+	struct lc_watch *watch;
+	struct lc_fl *flight;
 	char role[80];
 };
 
@@ -72,7 +69,7 @@ on_other(int sig)
 static int
 set_signals(void)
 {
-	static const int others[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
+	const int others[] = {LC_FL_SIGNAL, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
 	struct sigaction sa = {.sa_handler = on_other, .sa_flags = SA_RESTART};
 	sigset_t none;
 
@@ -160,9 +157,7 @@ ctl_ready(struct lc_ev *ev, uint32_t events)
 	(void)events;
 	if (!ev->armed)
 		return;
-	pthread_mutex_lock(&w->ctl_mu);
 	lc_ctl_dispatch(w->ctl, &ops, w);
-	pthread_mutex_unlock(&w->ctl_mu);
 	ctl_interest(w);
 }
 
@@ -180,27 +175,11 @@ term_ready(struct lc_ev *ev, uint32_t events)
 static void beat_due(struct lc_timer *t);
 
 static uint64_t
-beat_ms(const struct worker *w)
+beat_interval(const struct worker *w)
 {
 	uint64_t ms = w->main_conf->heartbeat_timeout / 4;
 
 	return ms < LC_BEAT_MS ? ms : LC_BEAT_MS;
-}
-
-/* The watchdog's thread: what the leading thread has said last, and how long ago.  If that has the channel, it lives.
- */
-static void
-speak(struct lc_watchdog *d, uint64_t ms)
-{
-	struct worker *w = (struct worker *)((char *)d - offsetof(struct worker, dog));
-
-	if (pthread_mutex_trylock(&w->ctl_mu) != 0)
-		return;
-	struct lc_ctl_beat b = w->last_beat;
-	b.inflight += b.inflight == 0; /* the call itself */
-	b.call_ms = ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
-	lc_ctl_beat(w->ctl, &b);
-	pthread_mutex_unlock(&w->ctl_mu);
 }
 
 static void
@@ -214,13 +193,9 @@ send_beat(struct lc_srv *srv)
 	    .conns = srv->nconns,
 	};
 
-	pthread_mutex_lock(&w->ctl_mu);
-	w->last_beat = b;
 	lc_ctl_beat(w->ctl, &b);
-	pthread_mutex_unlock(&w->ctl_mu);
-	atomic_store_explicit(&w->dog.beat_at, lc_loop_clock(&srv->loop), memory_order_relaxed);
 	ctl_interest(w);
-	uint64_t ms = beat_ms(w);
+	uint64_t ms = beat_interval(w);
 	srv->next_beat = srv->loop.now + ms * 1000000;
 	lc_timer_arm(&srv->loop, &w->beat, ms, beat_due);
 }
@@ -510,24 +485,6 @@ start_module(struct worker *w)
 	return 0;
 }
 
-/* Without it there is nothing to read when this process ends badly, and that is all. */
-static void
-map_flight(struct worker *w)
-{
-	int fd = w->setup->flight_fd;
-
-	if (fd < 0)
-		return;
-	void *m = mmap(NULL, sizeof(struct lc_flight), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	if (m == MAP_FAILED) {
-		lc_log(LC_LOG_WARN, "no flight recorder: mmap: %s", strerror(errno));
-		return;
-	}
-	w->srv.flight = m;
-	w->srv.flight_free = UINT64_MAX;
-}
-
 static int
 run(struct worker *w)
 {
@@ -543,15 +500,20 @@ run(struct worker *w)
 	srv->proc = w;
 	srv->on_beat = send_beat;
 	lc_srv_listen(srv);
+	lc_fl_crash_install(srv->flight); /* again: a runtime may have set its own */
+	struct lc_watch_opts wo = {.loop = &srv->loop,
+				   .ctl = w->ctl,
+				   .flight = srv->flight,
+				   .wk = srv->wk,
+				   .w = srv->w,
+				   .beat_ms = beat_interval(w),
+				   .request_timeout_ms = w->pool_conf->request_timeout};
+	r = lc_watch_start(&w->watch, &wo);
+	if (r < 0)
+		return boot_failed(w, "cannot start the watchdog's thread: %s", strerror(-r));
 	lc_ctl_ready(w->ctl);
 	lc_loop_clock(&srv->loop);
 	send_beat(srv);
-	w->dog.loop = &srv->loop;
-	w->dog.interval = beat_ms(w);
-	w->dog.speak = speak;
-	if ((r = lc_watchdog_start(&w->dog)) < 0)
-		lc_log(LC_LOG_WARN, "no watchdog: %s; a call on the loop's thread must end within heartbeat_timeout",
-		       strerror(-r));
 	if (srv->wk->run) {
 		r = srv->wk->run(srv->w);
 		if (r > 0) { /* threads are still in calls and may touch anything: nothing is taken down under them */
@@ -562,6 +524,7 @@ run(struct worker *w)
 		lc_loop_lead(&srv->loop);
 		r = 0;
 	}
+	lc_watch_stop(w->watch);
 	if (srv->wk->fini)
 		srv->wk->fini(srv->w);
 	return r < 0 ? 1 : 0;
@@ -574,8 +537,6 @@ lc_worker_main(void)
 	int r;
 
 	lc_log_role("worker");
-	if (w)
-		pthread_mutex_init(&w->ctl_mu, NULL);
 	if (!w || set_signals() < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
 		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
 		return 1;
@@ -588,9 +549,15 @@ lc_worker_main(void)
 	}
 	snprintf(w->role, sizeof(w->role), "%u", w->setup->slot);
 	setenv("LICORNE_SLOT", w->role, 1); /* before anything of the application's runs */
+	if (w->setup->flight_fd >= 0 && (r = lc_fl_open(&w->flight, w->setup->flight_fd)) < 0) {
+		lc_log(LC_LOG_WARN, "the flight recorder cannot be mapped: %s", strerror(-r));
+		close(w->setup->flight_fd);
+	}
+	lc_fl_crash_install(w->flight);
 	lc_srv_register_tables();
 	if ((r = lc_srv_init(&w->srv)) < 0)
 		return boot_failed(w, "cannot start: %s", strerror(-r));
+	w->srv.flight = w->flight;
 	if ((r = configure(w)))
 		return r;
 	snprintf(w->role, sizeof(w->role), "%s/%u", w->pool->name, w->setup->slot);
@@ -598,15 +565,16 @@ lc_worker_main(void)
 	w->srv.pool = w->pool->name;
 	w->srv.processes = w->setup->processes;
 	w->srv.slot = w->setup->slot;
-	map_flight(w);
+	w->srv.request_timeout = w->pool_conf->request_timeout;
 	w->srv.max_conns = connection_limit(w->pool_conf->worker_connections);
 	if ((r = set_access_logs(w)) || (r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
 		return r;
 	r = run(w);
-	lc_watchdog_stop(&w->dog);
 	lc_routes_close(&w->srv);
 	end_transports(w);
 	lc_srv_done(&w->srv);
+	lc_fl_crash_install(NULL);
+	lc_fl_close(w->flight);
 	lc_ctl_close(w->ctl);
 	lc_conf_free(w->conf);
 	return r;

@@ -399,12 +399,6 @@ def log_error(environ: Environ, start_response: StartResponse, query: dict[str, 
     return plain(start_response, "logged\n")
 
 
-def crash(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
-    """As a bug in an extension."""
-    ctypes.string_at(1)
-    return plain(start_response, "cannot be")
-
-
 def leave(environ: Environ, start_response: StartResponse, query: dict[str, list[str]]) -> Body:
     """The application ends its process, as a crash in an extension would."""
     os.abort()
@@ -458,7 +452,6 @@ paths: dict[str, Callable[[Environ, StartResponse, dict[str, list[str]]], Any]] 
     "/closed": closed,
     "/log": log_error,
     "/abort": leave,
-    "/crash": crash,
     "/fork": fork,
 }
 

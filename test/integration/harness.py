@@ -36,7 +36,9 @@ SANITIZED = OPTIONS["b_sanitize"] not in ("none", [], "")
 PATIENCE = 60.0 if SANITIZED else 20.0  # how long a condition may take before it counts as never
 
 TROUBLE = re.compile(
-    r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|UndefinedBehavior|Assertion .* failed|Fatal Python"
+    r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|UndefinedBehavior|Assertion .* failed"
+    r"|^Fatal Python",  # indented, it is the end of a worker that the arbiter tells of, with a complaint
+    re.M,
 )
 COMPLAINT = re.compile(r"\[(crit|error|warn)\]")
 LISTENING = re.compile(r"listening on (\S+)")
@@ -376,10 +378,10 @@ class Server:
         self.wait(status)
 
     def check_descriptors(self) -> None:
-        """The arbiter has as many descriptors as when it had just started, and two for each further child."""
+        """The arbiter has as many descriptors as when it had just started, and three for each further child."""
 
         def same() -> bool:
-            return len(descriptors(self.pid)) == len(self.fds) + 2 * (len(self.workers()) - self.family)
+            return len(descriptors(self.pid)) == len(self.fds) + 3 * (len(self.workers()) - self.family)
 
         try:
             until(same, "descriptors of the arbiter", 5)

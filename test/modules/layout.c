@@ -235,6 +235,10 @@ main(void)
 	MEMBER(lc_worker_api, boot_error);
 	MEMBER(lc_worker_api, log);
 	MEMBER(lc_worker_api, memo);
+	MEMBER(lc_worker_api, enter);
+	MEMBER(lc_worker_api, leave);
+	MEMBER(lc_worker_api, request_timeout);
+	MEMBER(lc_worker_api, stacks);
 	STRUCT(lc_worker);
 	MEMBER(lc_worker, size);
 	MEMBER(lc_worker, flags);
@@ -250,6 +254,7 @@ main(void)
 	MEMBER(lc_worker, stop);
 	MEMBER(lc_worker, status);
 	MEMBER(lc_worker, fini);
+	MEMBER(lc_worker, overdue);
 
 	/* handler.h */
 	STRUCT(lc_route);

@@ -568,6 +568,40 @@ memo(struct lc_wctx *ctx)
 	return ++last;
 }
 
+uint64_t fake_request_timeout;
+
+static uint64_t
+enter(struct lc_wctx *ctx, struct lc_stream *s)
+{
+	static uint64_t last;
+
+	(void)ctx;
+	(void)s;
+	return __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+}
+
+static void
+leave(struct lc_wctx *ctx, struct lc_stream *s)
+{
+	(void)ctx;
+	(void)s;
+}
+
+static uint64_t
+request_timeout(struct lc_wctx *ctx)
+{
+	(void)ctx;
+	return fake_request_timeout;
+}
+
+static int
+stacks(struct lc_wctx *ctx, int *signo)
+{
+	(void)ctx;
+	(void)signo;
+	return -1;
+}
+
 const struct lc_worker_api fake_worker = {
     .size = sizeof(fake_worker),
     .stream = &stream_table,
@@ -582,6 +616,10 @@ const struct lc_worker_api fake_worker = {
     .boot_error = boot_error,
     .log = do_log,
     .memo = memo,
+    .enter = enter,
+    .leave = leave,
+    .request_timeout = request_timeout,
+    .stacks = stacks,
 };
 
 /* ---- leak checks ---- */

@@ -61,8 +61,9 @@ void fake_free(struct lc_stream *);
 const char *fake_out(const struct lc_stream *, const char *name); /* value of a response field, NULL */
 
 extern const struct lc_worker_api fake_worker;
-extern char fake_log[1 << 16]; /* lines of the log; cleared by fake_log_clear() */
-extern int fake_log_levels;    /* each record begins with its level */
+extern char fake_log[1 << 16];        /* lines of the log; cleared by fake_log_clear() */
+extern uint64_t fake_request_timeout; /* ms */
+extern int fake_log_levels;           /* each record begins with its level */
 extern char fake_boot[16384];
 void fake_log_clear(void);
 

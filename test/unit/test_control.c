@@ -436,10 +436,11 @@ test_words(void **state)
 	size_t n;
 
 	assert_int_equal(lc_ctl_ready(c), 0);
-	assert_int_equal(
-	    lc_ctl_beat(c,
-			&(struct lc_ctl_beat){.requests = 1, .accepted = 2, .inflight = 3, .conns = 4, .call_ms = 5}),
-	    0);
+	assert_int_equal(lc_ctl_beat(c, &(struct lc_ctl_beat){.requests = 1, .accepted = 2, .inflight = 3, .conns = 4}),
+			 0);
+	assert_true(lc_ctl_silent_ms(c) < 60000);
+	assert_int_equal(lc_ctl_beat_again(c, 77, 9), 0); /* the watchdog's */
+	assert_int_equal(lc_ctl_stuck(c, 5, UINT64_C(0x600000007)), 0);
 	memset(text, 'm', sizeof(text));
 	memcpy(text, "first", 5);
 	memcpy(text + sizeof(text) - 4, "last", 4);
@@ -456,7 +457,23 @@ test_words(void **state)
 	assert_int_equal(lcimsg_get_u64(&r), 2);
 	assert_int_equal(lcimsg_get_u32(&r), 3);
 	assert_int_equal(lcimsg_get_u32(&r), 4);
+	assert_int_equal(lcimsg_get_u32(&r), 0);
+	assert_int_equal(lcimsg_end(&r), 0);
+	lcimsg_unref(m);
+	assert_int_equal(next(a, &m), 1);
+	lcimsg_reader_init(&r, m);
+	assert_int_equal(lcimsg_get_u64(&r), 1);
+	assert_int_equal(lcimsg_get_u64(&r), 2);
+	assert_int_equal(lcimsg_get_u32(&r), 9);
+	assert_int_equal(lcimsg_get_u32(&r), 4);
+	assert_int_equal(lcimsg_get_u32(&r), 77);
+	assert_int_equal(lcimsg_end(&r), 0);
+	lcimsg_unref(m);
+	assert_int_equal(next(a, &m), 1);
+	assert_int_equal(lcimsg_type(m), LC_MSG_STUCK);
+	lcimsg_reader_init(&r, m);
 	assert_int_equal(lcimsg_get_u32(&r), 5);
+	assert_true(lcimsg_get_u64(&r) == UINT64_C(0x600000007));
 	assert_int_equal(lcimsg_end(&r), 0);
 	lcimsg_unref(m);
 	assert_int_equal(next(a, &m), 1);

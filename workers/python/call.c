@@ -54,7 +54,10 @@ call_failed(struct lcpy_resp *c, struct lc_stream *s, const struct lc_req *req, 
 		PyErr_Clear();
 		return;
 	}
-	(void)snprintf(head, sizeof(head), "application error: %s", lcpy_req_line(req, line, sizeof(line)));
+	int late = lcpy.timeouts && PyErr_ExceptionMatches(lcpy.timeouts);
+
+	(void)snprintf(head, sizeof(head), "%s: %s", late ? "request_timeout" : "application error",
+		       lcpy_req_line(req, line, sizeof(line)));
 	lcpy_log_exception(head);
 	if (c && c->ended)
 		return;
@@ -65,6 +68,8 @@ call_failed(struct lcpy_resp *c, struct lc_stream *s, const struct lc_req *req, 
 					      c->ntrailers); /* the client has all that it was promised */
 		else
 			lcpy.st->reset(s, LC_RSN_APP_ERROR);
+	} else if (late) {
+		plain_response(s, 504, "Gateway Timeout\n");
 	} else if (lost == EMSGSIZE) {
 		plain_response(s, 413, "Content Too Large\n");
 	} else {
@@ -140,7 +145,9 @@ lcpy_call(struct lc_stream *s, int shared)
 	const struct lc_req *req = lcpy.st->req(s);
 	PyObject *input = NULL, *env, *result = NULL, *args[3];
 	struct lcpy_view *view = NULL;
+	struct lcpy_limit limit;
 	struct lcpy_resp *c;
+	uint64_t call;
 	int rc;
 
 	lcpy_drain();
@@ -149,6 +156,9 @@ lcpy_call(struct lc_stream *s, int shared)
 		lcpy.st->release(s);
 		return;
 	}
+	call = lcpy.wk->enter(lcpy.ctx, s);
+	if (__builtin_expect(lcpy.timeouts != NULL, 0))
+		lcpy_timeout_begin(&limit, call);
 	c = lcpy_resp_new(s, req);
 	lcpy_beyond_call(c);
 	if (c && req->flags & LC_R_BODY)
@@ -177,12 +187,15 @@ lcpy_call(struct lc_stream *s, int shared)
 		Py_DECREF(result);
 	}
 	lcpy_beyond_call(NULL);
+	if (__builtin_expect(lcpy.timeouts != NULL, 0))
+		lcpy_timeout_end(&limit);
 	lcpy_environ_done(env, view);
 	if (input)
 		lcpy_input_done(input);
 	if (c)
 		lcpy_resp_done(c);
 	lcpy_errors_flush();
+	lcpy.wk->leave(lcpy.ctx, s);
 	lcpy.st->release(s);
 }
 

@@ -77,10 +77,11 @@ struct lcpy_runtime {
 	const struct lc_worker_api *wk;
 	const struct lc_stream_api *st;
 	struct lc_wctx *ctx;
-	PyObject *app;    /* as resolved */
-	PyObject *target; /* what is called: app, or its bound __call__ */
-	PyObject *boot;   /* the boot module */
-	PyObject *output; /* the module that directs output into the log */
+	PyObject *app;      /* as resolved */
+	PyObject *target;   /* what is called: app, or its bound __call__ */
+	PyObject *boot;     /* the boot module */
+	PyObject *output;   /* the module that directs output into the log */
+	PyObject *timeouts; /* licorne.RequestTimeout; NULL: calls have no limit */
 };
 extern struct lcpy_runtime lcpy;
 
@@ -104,6 +105,24 @@ void lcpy_refuse(struct lc_stream *);
 
 int lcpy__call_init(void);
 void lcpy__call_fini(void);
+
+/* ---- hangs (timeout.c) ---- */
+/* A call that request_timeout may end; on the stack of its thread. */
+struct lcpy_limit {
+	struct lcpy_limit *prev, *next;
+	uint64_t call;       /* its number */
+	unsigned long ident; /* Python's, of the thread */
+	uint8_t raised;
+};
+/* GIL held.  Stacks on demand; and, with the application imported, the exception.  0, -1 with an exception. */
+int lcpy_timeout_init(void);
+int lcpy_timeout_imported(void);
+void lcpy_timeout_fini(void);
+/* GIL held; only when lcpy.timeouts is there. */
+void lcpy_timeout_begin(struct lcpy_limit *, uint64_t call);
+void lcpy_timeout_end(struct lcpy_limit *);
+/* Any thread, without the GIL, never waits: RequestTimeout for the thread that runs this call, if it still does. */
+void lcpy_timeout_overdue(uint64_t call);
 
 /* ---- deferred reference counts (hold.c) ---- */
 struct lcpy_hold;

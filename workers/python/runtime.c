@@ -210,7 +210,7 @@ start_python(struct lc_wctx *ctx, const char *venv)
 	config.safe_path = 1;
 	config.configure_c_stdio = 0;
 	config.pathconfig_warnings = 0;
-	config.faulthandler = 1; /* where Python stood, on descriptor 2, when the process crashes or is told to abort */
+	config.faulthandler = 1; /* on descriptor 2 until timeout.c says where else; without a recorder for ever */
 	(void)snprintf(exe, sizeof(exe), "%s", LCPY_EXECUTABLE);
 	if (venv) {
 		(void)snprintf(exe, sizeof(exe), "%s/bin/python", venv);
@@ -338,11 +338,11 @@ lcpy_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcp
 	lcpy.output = lcpy.boot ? boot_module(applog_source, "_licorne_applog", "<licorne applog>") : NULL;
 	if (!lcpy.output || lcpy_errors_init() < 0 || lcpy_strings_init() < 0 || lcpy_input_init() < 0 ||
 	    lcpy_resp_init() < 0 || lcpy__call_init() < 0 || lcpy_file_init() < 0 || lcpy_beyond_init() < 0 ||
-	    lcpy_environ_init(facts, c) < 0 || lcpy_output_install(c->capture_output) < 0)
+	    lcpy_timeout_init() < 0 || lcpy_environ_init(facts, c) < 0 || lcpy_output_install(c->capture_output) < 0)
 		goto fail;
 	lcpy.app = load_app(c);
 	lcpy.target = lcpy.app ? call_target(lcpy.app) : NULL;
-	if (lcpy.target && lcpy_output_imported() == 0)
+	if (lcpy.target && lcpy_output_imported() == 0 && lcpy_timeout_imported() == 0)
 		return 0;
 fail:
 	if (PyErr_Occurred())
@@ -363,6 +363,7 @@ lcpy_fini(void)
 	Py_CLEAR(lcpy.app);
 	lcpy_environ_fini();
 	lcpy_beyond_fini();
+	lcpy_timeout_fini();
 	lcpy_file_fini();
 	lcpy__call_fini();
 	lcpy_resp_fini();

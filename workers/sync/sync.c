@@ -69,6 +69,13 @@ sync_batch_end(void *w)
 }
 
 static void
+sync_overdue(void *w, uint64_t call)
+{
+	(void)w;
+	lcpy_timeout_overdue(call);
+}
+
+static void
 sync_fini(void *w)
 {
 	take_gil(w);
@@ -83,6 +90,7 @@ static const struct lc_worker sync_ops = {
     .request = sync_request,
     .batch_end = sync_batch_end,
     .fini = sync_fini,
+    .overdue = sync_overdue,
 };
 static const struct lc_iface ifaces[] = {{LC_KIND_WORKER, LC_WORKER_VERSION, &sync_ops}};
 static const struct lc_directive directives[] = {LCPY_ROWS(struct lcpy_conf)};

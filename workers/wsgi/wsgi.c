@@ -58,6 +58,13 @@ wsgi_stop(void *w, uint32_t how, int64_t deadline_ms)
 }
 
 static void
+wsgi_overdue(void *w, uint64_t call)
+{
+	(void)w;
+	lcpy_timeout_overdue(call);
+}
+
+static void
 wsgi_fini(void *w)
 {
 	if (!pool_busy(w))
@@ -75,6 +82,7 @@ static const struct lc_worker wsgi_ops = {
     .leader_wanted = wsgi_leader_wanted,
     .stop = wsgi_stop,
     .fini = wsgi_fini,
+    .overdue = wsgi_overdue,
 };
 static const struct lc_iface ifaces[] = {{LC_KIND_WORKER, LC_WORKER_VERSION, &wsgi_ops}};
 static const struct lc_range thread_range = {1, 1024};

@@ -40,6 +40,17 @@ struct lc_worker_api {
 	void (*log)(struct lc_wctx *, int level, const char *fmt, ...) LC_PRINTF(3, 4);
 	/* ABI 0.2.  A number for lc_head.memo that nobody else in this process has.  Any thread. */
 	uint64_t (*memo)(struct lc_wctx *);
+	/* ABI 0.2.  The calling thread runs the application for this stream, from enter() to leave(), which comes
+	 * before release(): for reports of what a worker was doing, and for request_timeout.  enter() returns the
+	 * call's number, which no other call of this process has; 0: it is not watched. */
+	uint64_t (*enter)(struct lc_wctx *, struct lc_stream *);
+	void (*leave)(struct lc_wctx *, struct lc_stream *);
+	/* ABI 0.2.  What a call may take, ms; 0: no limit.  From init(). */
+	uint64_t (*request_timeout)(struct lc_wctx *);
+	/* ABI 0.2.  A descriptor, open as long as the process, to which the application's stacks are to be written when
+	 * signal *signo comes, by its handler, at the position that the descriptor has then.  -1: nobody wants them.
+	 * The signal is sent to a thread that runs none of the application.  From init(). */
+	int (*stacks)(struct lc_wctx *, int *signo);
 };
 
 struct lc_worker {
@@ -67,6 +78,10 @@ struct lc_worker {
 	void (*stop)(void *w, uint32_t how, int64_t deadline_ms);
 	void (*status)(void *w, struct lc_stat *);
 	void (*fini)(void *w);
+	/* ABI 0.2.  The call with this number takes longer than request_timeout: end it by an exception, say.  It may
+	 * be over already.  On a thread of the core's; must not wait for anything that a call can hold.  NULL: calls
+	 * are not judged. */
+	void (*overdue)(void *w, uint64_t call);
 };
 
 #endif
