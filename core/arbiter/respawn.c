@@ -160,8 +160,8 @@ lc__renew_begin(struct lc__arb *a, struct lc__proc *p)
 }
 
 /* Resident memory in bytes; 0: it cannot be told. */
-static uint64_t
-resident(pid_t pid)
+uint64_t
+lc__resident(pid_t pid)
 {
 	unsigned long long size, pages = 0;
 	char path[48], text[128];
@@ -197,7 +197,7 @@ has_enough(struct lc__arb *a, struct lc__proc *p, char *why, size_t n)
 		return true;
 	}
 	if (c->max_rss) {
-		uint64_t rss = resident(p->pid);
+		uint64_t rss = lc__resident(p->pid);
 
 		p->rss_over = rss > c->max_rss ? p->rss_over + 1 : 0;
 		snprintf(why, n, "uses %llu MB of memory (max_rss %llu MB)", (unsigned long long)(rss >> 20),
@@ -228,6 +228,8 @@ lc__renew_look(struct lc__arb *a, struct lc__proc *p)
 		return;
 	}
 	lc_log(LC_LOG_NOTICE, "%s (pid %ld) %s: it is replaced", p->name, (long)p->pid, why);
+	heir->starts = p->starts;
+	snprintf(heir->last, sizeof(heir->last), "%s", p->last);
 	lc__proc_spawn(a, heir);
 }
 
