@@ -135,6 +135,8 @@ lc__arb_ready(struct lc__arb *a, struct lc__proc *p)
 	if (a->tty >= 0)
 		close(a->tty);
 	a->tty = -1;
+	if (!a->predecessor)
+		lc__notify_serving(a);
 	names = calloc(n ? n : 1, sizeof(*names));
 	if (!a->opts->on_ready || !names) {
 		free(names);
@@ -171,6 +173,7 @@ void
 lc__arb_stop(struct lc__arb *a, bool quick)
 {
 	if (a->stopping == LC__RUN) {
+		lc__notify_stopping(a);
 		lc__reload_cancel(a, "licorne ends");
 		lc__control_stop(a, false);
 		lc__listen_close(a); /* who is not in a worker's hands is refused at once, not left waiting */
@@ -311,6 +314,8 @@ next_deadline(const struct lc__arb *a)
 
 	more = lc__control_deadline(a);
 	next = more < next ? more : next;
+	more = lc__notify_deadline(a);
+	next = more < next ? more : next;
 	for (uint32_t i = 0; i < a->nprocs; i++) {
 		int64_t d = lc__proc_next_deadline(a, a->procs[i]);
 
@@ -370,6 +375,7 @@ serve(struct lc__arb *a)
 		lc__upgrade_turn(a);
 		lc__gen_sweep(a);
 		lc__control_judge(a);
+		lc__notify_turn(a);
 		for (uint32_t i = 0; i < a->nprocs; i++)
 			lc__peer_write(a, a->procs[i]);
 	}
@@ -423,6 +429,7 @@ arb_free(struct lc__arb *a)
 	pid_file_remove(a);
 	lc__successor_end(a);
 	lc__control_free(a);
+	lc__notify_free(a);
 	for (uint32_t i = 0; i < a->nprocs; i++)
 		free(a->procs[i]);
 	free(a->procs);
@@ -449,6 +456,7 @@ set_up(struct lc__arb *a)
 
 	if (lc__successor_begin(a) < 0)
 		return LC_EXIT_CONFIG;
+	lc__listen_fds(a);
 	r = lc__check_load(a->opts, &conf, &creds, &files, false);
 	if (r != 0) {
 		free(creds.groups);
@@ -467,6 +475,7 @@ set_up(struct lc__arb *a)
 		lc_log_mirror(a->tty);
 	}
 	lc__error_log_use(a, g);
+	lc__listen_fds_rest(a);
 	if (!a->predecessor && lc__pid_file_write(a) < 0)
 		return LC_EXIT_CONFIG;
 	r = loop_init(a);
@@ -487,10 +496,12 @@ lc_arb_main(const struct lc_arb_opts *opts)
 			    .sigfd = -1,
 			    .tty = -1,
 			    .reload = {.list_fd = -1, .text_fd = -1},
-			    .control = {.sock = {.fd = -1}, .former = {.fd = -1}}};
+			    .control = {.sock = {.fd = -1}, .former = {.fd = -1}},
+			    .notify = {.fd = -1}};
 
 	lc_log_role("arbiter");
 	lc_log_plain(1);
+	lc__notify_init(&a);
 	tidy_fds();
 	a.pid = getpid();
 	a.now = a.started = lc__now_ms();

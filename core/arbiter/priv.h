@@ -192,6 +192,21 @@ struct lc__control {
 	int64_t rest_until; /* nothing is accepted before: descriptors have run out; 0 */
 };
 
+/* notify.c: the service manager */
+struct lc__notify {
+	int fd; /* -1: there is none */
+	struct {
+		uint32_t len;
+		char raw[112];
+	} to;                    /* a struct sockaddr_un */
+	char *socket, *watchdog; /* from the environment, for a successor */
+	int64_t every, due;      /* ms; every 0: no watchdog */
+	char late[512];          /* what could not be sent yet */
+	int64_t late_at;
+	bool complained;
+	bool silent; /* another process is the service */
+};
+
 struct lc__arb {
 	const struct lc_arb_opts *opts;
 	struct lc__gen *gen;             /* the one that serves */
@@ -208,6 +223,7 @@ struct lc__arb {
 	int64_t now; /* ms, as of this turn */
 	int64_t started;
 	struct lc__control control;
+	struct lc__notify notify;
 	bool told_ready; /* every pool has served */
 	enum { LC__RUN, LC__GRACEFUL, LC__QUICK } stopping;
 	int exit_status;
@@ -257,6 +273,10 @@ void lc__listen_settle(struct lc__arb *);
 /* who.c: "process 12 (python3 -m x)", of who listens there; 0, or -ENOENT. */
 int lc__who_listens(const struct lc_addr *, char *buf, size_t n, pid_t *ret_pid);
 
+/* listen_fds.c: LISTEN_FDS, the sockets that the service manager gives */
+void lc__listen_fds(struct lc__arb *);
+void lc__listen_fds_rest(struct lc__arb *); /* those that the configuration does not name are closed */
+
 /* control_socket.c: the socket on which an operator asks */
 int lc__control_open(struct lc__arb *, struct lc__gen *);   /* 0, or -errno after lc__complain() */
 void lc__control_apply(struct lc__arb *, struct lc__gen *); /* the generation serves */
@@ -273,6 +293,18 @@ void lc__control_free(struct lc__arb *);
 /* status.c: what there is, as a line of JSON; malloc()ed, NULL: no memory */
 char *lc__status(struct lc__arb *, size_t *ret_n);
 void lc__json_str(FILE *, const char *);
+
+/* notify.c: sd_notify(3) */
+void lc__notify_init(struct lc__arb *);
+void lc__notify_serving(struct lc__arb *); /* started, or a reload is over */
+void lc__notify_reloading(struct lc__arb *);
+void lc__notify_status(struct lc__arb *); /* something changed that an operator wants to see */
+void lc__notify_stopping(struct lc__arb *);
+void lc__notify_handover(struct lc__arb *, pid_t);     /* that process is the service from here on */
+void lc__notify_env(const struct lc__arb *, bool set); /* around the start of a successor */
+int64_t lc__notify_deadline(const struct lc__arb *);
+void lc__notify_turn(struct lc__arb *);
+void lc__notify_free(struct lc__arb *);
 
 /* proc.c: the table, states, judgement */
 /* The entry of a slot's process; a new one, if there is none.  NULL: no memory. */

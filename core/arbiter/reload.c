@@ -74,6 +74,8 @@ over(struct lc__arb *a, bool ok, const char *why)
 		lc_log(LC_LOG_ERROR, "reload failed after %.2f s: %s; generation %u serves on", took, r->why,
 		       a->gen->number);
 	lc__control_reloaded(a);
+	if (!a->stopping)
+		lc__notify_serving(a);
 }
 
 /* ---- trial ---- */
@@ -257,6 +259,7 @@ begin(struct lc__arb *a)
 	r->begun = lc__now_ms();
 	r->step = LC__RL_CHECKING;
 	lc_log(LC_LOG_NOTICE, "reload: the configuration is read anew");
+	lc__notify_reloading(a);
 	r->err = lc_err_new();
 	if (!r->err) {
 		over(a, false, "no memory");

@@ -65,9 +65,10 @@ too_many(const struct lc__arb *a, const struct lc__pool *pool)
 
 /* By how many they are, and what that makes of the pool. */
 static uint32_t
-intensity(const struct lc__arb *a, struct lc__pool *pool)
+intensity(struct lc__arb *a, struct lc__pool *pool)
 {
 	uint32_t excess = too_many(a, pool);
+	bool was = pool->degraded;
 
 	if (excess && !pool->degraded)
 		lc_log(LC_LOG_ERROR,
@@ -76,6 +77,8 @@ intensity(const struct lc__arb *a, struct lc__pool *pool)
 	else if (!excess && pool->degraded)
 		lc_log(LC_LOG_NOTICE, "pool %s is no longer degraded", pool->name);
 	pool->degraded = excess > 0;
+	if (pool->degraded != was)
+		lc__notify_status(a);
 	return excess;
 }
 

@@ -202,4 +202,5 @@ lc__successor_read(struct lc__arb *a)
 	lc__successor_end(a);
 	(void)lc__pid_file_write(a);
 	lc__control_begin(a);
+	lc__notify_serving(a);
 }
