@@ -135,6 +135,8 @@ lc__arb_ready(struct lc__arb *a, struct lc__proc *p)
 	if (a->tty >= 0)
 		close(a->tty);
 	a->tty = -1;
+	if (!a->predecessor)
+		lc__notify_serving(a);
 	names = calloc(n ? n : 1, sizeof(*names));
 	if (!a->opts->on_ready || !names) {
 		free(names);
@@ -171,7 +173,9 @@ void
 lc__arb_stop(struct lc__arb *a, bool quick)
 {
 	if (a->stopping == LC__RUN) {
+		lc__notify_stopping(a);
 		lc__reload_cancel(a, "licorne ends");
+		lc__control_stop(a, false);
 		lc__listen_close(a); /* who is not in a worker's hands is refused at once, not left waiting */
 	}
 	lc__upgrade_cancel(a, quick);
@@ -306,8 +310,12 @@ any_live(const struct lc__arb *a)
 static int64_t
 next_deadline(const struct lc__arb *a)
 {
-	int64_t next = a->stopping ? INT64_MAX : lc__secret_deadline(a);
+	int64_t next = a->stopping ? INT64_MAX : lc__secret_deadline(a), more;
 
+	more = lc__control_deadline(a);
+	next = more < next ? more : next;
+	more = lc__notify_deadline(a);
+	next = more < next ? more : next;
 	for (uint32_t i = 0; i < a->nprocs; i++) {
 		int64_t d = lc__proc_next_deadline(a, a->procs[i]);
 
@@ -353,6 +361,8 @@ serve(struct lc__arb *a)
 		for (int i = 0; i < n; i++)
 			if (ev[i].data.u32 == LC__PREDECESSOR)
 				lc__successor_read(a);
+			else if (ev[i].data.u32 <= LC__CONTROL && ev[i].data.u32 >= LC__CONTROL - LC__CONTROL_CLIENTS)
+				lc__control_event(a, ev[i].data.u32, ev[i].events);
 			else if (ev[i].data.u32 < a->nprocs) /* a few reads: nobody keeps the others waiting */
 				lc__peer_read(a, a->procs[ev[i].data.u32], 4);
 		if (child)
@@ -364,6 +374,8 @@ serve(struct lc__arb *a)
 		lc__reload_turn(a);
 		lc__upgrade_turn(a);
 		lc__gen_sweep(a);
+		lc__control_judge(a);
+		lc__notify_turn(a);
 		for (uint32_t i = 0; i < a->nprocs; i++)
 			lc__peer_write(a, a->procs[i]);
 	}
@@ -416,6 +428,8 @@ arb_free(struct lc__arb *a)
 	lc__listen_close(a);
 	pid_file_remove(a);
 	lc__successor_end(a);
+	lc__control_free(a);
+	lc__notify_free(a);
 	for (uint32_t i = 0; i < a->nprocs; i++)
 		free(a->procs[i]);
 	free(a->procs);
@@ -442,6 +456,7 @@ set_up(struct lc__arb *a)
 
 	if (lc__successor_begin(a) < 0)
 		return LC_EXIT_CONFIG;
+	lc__listen_fds(a);
 	r = lc__check_load(a->opts, &conf, &creds, &files, false);
 	if (r != 0) {
 		free(creds.groups);
@@ -460,6 +475,7 @@ set_up(struct lc__arb *a)
 		lc_log_mirror(a->tty);
 	}
 	lc__error_log_use(a, g);
+	lc__listen_fds_rest(a);
 	if (!a->predecessor && lc__pid_file_write(a) < 0)
 		return LC_EXIT_CONFIG;
 	r = loop_init(a);
@@ -475,17 +491,25 @@ set_up(struct lc__arb *a)
 int
 lc_arb_main(const struct lc_arb_opts *opts)
 {
-	struct lc__arb a = {.opts = opts, .epfd = -1, .sigfd = -1, .tty = -1, .reload = {.list_fd = -1, .text_fd = -1}};
+	struct lc__arb a = {.opts = opts,
+			    .epfd = -1,
+			    .sigfd = -1,
+			    .tty = -1,
+			    .reload = {.list_fd = -1, .text_fd = -1},
+			    .control = {.sock = {.fd = -1}, .former = {.fd = -1}},
+			    .notify = {.fd = -1}};
 
 	lc_log_role("arbiter");
 	lc_log_plain(1);
+	lc__notify_init(&a);
 	tidy_fds();
 	a.pid = getpid();
-	a.now = lc__now_ms();
+	a.now = a.started = lc__now_ms();
 	a.rnd = ((uint64_t)a.pid << 32 ^ (uint64_t)a.now) | 1;
 	a.exit_status = set_up(&a);
 	if (a.exit_status == LC_EXIT_OK) {
 		lc__listen_apply(&a, a.gen);
+		lc__control_apply(&a, a.gen);
 		lc__gen_spawn(&a, a.gen);
 		serve(&a);
 		if (a.exit_status == LC_EXIT_OK)

@@ -82,6 +82,7 @@ gen_free(struct lc__arb *a, struct lc__gen *g)
 	if (!g)
 		return;
 	lc__listen_release(a, g);
+	lc__control_drop(g);
 	for (uint32_t i = 0; i < g->npools; i++) {
 		struct lc__pool *p = &g->pools[i];
 
@@ -118,9 +119,11 @@ lc__gen_new(struct lc__arb *a, struct lc_conf *conf, struct lc__creds *creds, st
 	g->creds = *creds;
 	g->files = *files;
 	g->error_fd = -1;
+	g->control.fd = -1;
 	g->main = lc_conf_get(conf, lc_conf_main_block(conf), &lc_core_main);
 	g->prefix = lc_conf_prefix(conf);
-	if (pools_init(a, g) < 0 || lc__listen_open(a, g) < 0 || lc__error_log_open(a, g) < 0) {
+	if (pools_init(a, g) < 0 || lc__listen_open(a, g) < 0 || lc__error_log_open(a, g) < 0 ||
+	    lc__control_open(a, g) < 0) {
 		gen_free(a, g);
 		g = NULL;
 		goto out;

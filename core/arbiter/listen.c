@@ -71,8 +71,8 @@ answers(const struct lc_addr *addr)
 	return r;
 }
 
-static int
-bind_unix(int fd, const struct lc_addr *addr, const char *path)
+int
+lc__unix_bind(int fd, const struct lc_addr *addr, const char *path)
 {
 	for (int i = 0; i < TRIES; i++) {
 		mode_t old = umask(0777); /* nobody connects before mode and owner are right */
@@ -161,7 +161,7 @@ sock_shut(struct lc__sock *s)
 	if (s->fd >= 0)
 		close(s->fd);
 	s->fd = -1;
-	if (s->path && !s->keep && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+	if (s->path && !s->keep && !s->given && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
 		unlink(s->path);
 	free(s->path);
 	s->path = NULL;
@@ -250,7 +250,7 @@ bind_one(struct lc__arb *a, const struct lc_block *b, const struct lc_addr *addr
 		memcpy(&sun, addr->sa.raw, sizeof(sun));
 		if (sun.sun_path[0])
 			path = sun.sun_path;
-		r = bind_unix(s->fd, addr, path);
+		r = lc__unix_bind(s->fd, addr, path);
 	} else {
 		setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 		setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted sockets inherit it */
@@ -372,7 +372,8 @@ lc__listen_apply(struct lc__arb *a, struct lc__gen *g)
 			socklen_t len = sizeof(v6only);
 
 			if (!s->told) {
-				lc_log(LC_LOG_NOTICE, "listening on %s (pool %s)", s->name, p->name);
+				lc_log(LC_LOG_NOTICE, "listening on %s (pool %s)%s", s->name, p->name,
+				       s->given ? ", a socket of the service manager" : "");
 				s->told = true;
 			} else if (s->fd >= 0) {
 				(void)listen(s->fd, backlog_of(g, conf));
@@ -380,7 +381,7 @@ lc__listen_apply(struct lc__arb *a, struct lc__gen *g)
 				    v6only != conf->ipv6only)
 					lc_log(LC_LOG_WARN, "%s:%u: ipv6only of %s: it takes a restart", b->file,
 					       b->line, s->name);
-				if (s->path && own_unix(conf, s->path, what, sizeof(what)) < 0)
+				if (s->path && !s->given && own_unix(conf, s->path, what, sizeof(what)) < 0)
 					complain(a, b, what, b->name);
 			}
 		}
@@ -409,21 +410,28 @@ lc__listen_close(struct lc__arb *a)
 		sock_shut(s);
 }
 
-/* ---- from a predecessor ---- */
+/* ---- from somebody else ---- */
 
 int
-lc__listen_inherit(struct lc__arb *a, const char *text, int fd)
+lc__listen_inherit(struct lc__arb *a, const char *text, int fd, bool given)
 {
-	int on = 0;
+	int on = 0, one = 1;
 	socklen_t len = sizeof(on);
 	struct lc__sock *s;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 || !on || !(s = sock_new(a, text, fd))) {
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 || !on ||
+	    !(s = sock_new(a, text ? text : "", fd))) {
 		close(fd);
 		return -EINVAL;
 	}
-	s->keep = true;
+	s->keep = a->predecessor != NULL;
+	s->given = given;
 	sock_bound(s);
+	if (given) { /* it may be as its maker likes it */
+		(void)fcntl(fd, F_SETFL, O_NONBLOCK);
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	}
 	return 0;
 }
 

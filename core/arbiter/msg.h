@@ -53,7 +53,10 @@ enum lc_pstate {
 #define LC_MSG_DRAIN 0x0110u  /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */
 #define LC_MSG_STOP 0x0111u
 /* Arbiter to its successor, then GO */
-#define LC_MSG_OFFER 0x0120u  /* fd, a listening socket; str address as the configuration has it */
+#define LC_MSG_OFFER 0x0120u  /* fd, a listening socket; str address as the configuration has it; u8 LC_OFFER_* */
+#define LC_OFFER_OURS 0u      /* the file of a UNIX socket goes with it */
+#define LC_OFFER_GIVEN 1u     /* the service manager's */
+#define LC_OFFER_CONTROL 2u   /* the control socket, and its path */
 #define LC_MSG_KEEP 0x0121u   /* str pool, 32 secret bytes, 32 of the one before, u64 ms: when another one is made */
 #define LC_MSG_COMMIT 0x0122u /* it is yours */
 /* Worker, and successor, to arbiter */

@@ -2,9 +2,10 @@
 /*
  * core/arbiter/places.c - are the places there where the arbiter will write and bind?
  *
- * Log files, the pid_file and UNIX sockets are made by the arbiter at its start.  What can be known of that before is
- * looked at with the rest of the configuration, with the arbiter's own rights, so that `licorne -t` finds it and names
- * the line.  Nothing is opened or made: a check leaves no file behind, and does not depend on what else runs.
+ * Log files, the pid_file, the control_socket and UNIX sockets are made by the arbiter at its start.  What can be known
+ * of that before is looked at with the rest of the configuration, with the arbiter's own rights, so that `licorne -t`
+ * finds it and names the line.  Nothing is opened or made: a check leaves no file behind, and does not depend on what
+ * else runs.
  *
  * Whether an address is free, and a full disk, only show at the start.
  */
@@ -65,24 +66,32 @@ file_check(const char *directive, const char *path, const struct lc_conf_place *
 }
 
 static void
-socket_check(const struct lc_conf *conf, const struct lc_block *b, struct lc_err *err)
+socket_path(const char *directive, const char *name, const char *path, const struct lc_conf_place *at,
+	    struct lc_err *err)
+{
+	char folder[4096];
+	const char *why;
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		lc_err_add(err, at->file, at->line,
+			   "%s: \"%s\" is there and is no socket, expected another path, or that it is removed",
+			   directive, name);
+	else if ((why = folder_trouble(path, folder, sizeof(folder))))
+		lc_err_add(err, at->file, at->line,
+			   "%s: cannot make \"%s\": %s: %s, expected a folder that licorne may write", directive, name,
+			   folder, why);
+}
+
+static void
+listen_check(const struct lc_conf *conf, const struct lc_block *b, struct lc_err *err)
 {
 	const struct lc_conf_listen *l = lc_conf_get(conf, b, &lc_core_listen);
-	const char *path = b->name + strlen("unix:"), *why;
-	struct lc_conf_place at;
-	char folder[4096];
-	struct stat st;
+	struct lc_conf_place at = {.file = b->file, .line = b->line};
 
 	if (strncmp(b->name, "unix:", strlen("unix:")) != 0)
 		return;
-	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		lc_err_add(err, b->file, b->line,
-			   "listen: \"%s\" is there and is no socket, expected another path, or that it is removed",
-			   b->name);
-	else if ((why = folder_trouble(path, folder, sizeof(folder))))
-		lc_err_add(err, b->file, b->line,
-			   "listen: cannot make \"%s\": %s: %s, expected a folder that licorne may write", b->name,
-			   folder, why);
+	socket_path("listen", b->name, b->name + strlen("unix:"), &at, err);
 	if (l->user && !getpwnam(l->user)) {
 		lc_conf_where(conf, b, &lc_core_listen, "user", &at);
 		lc_err_add(err, at.file, at.line, "user: there is no user \"%s\" on this machine", l->user);
@@ -107,6 +116,9 @@ lc__places_check(const struct lc_conf *conf, struct lc_err *err)
 	lc_conf_where(conf, top, &lc_core_main, "pid_file", &at);
 	if (m->pid_file)
 		file_check("pid_file", m->pid_file, &at, err);
+	lc_conf_where(conf, top, &lc_core_main, "control_socket", &at);
+	if (m->control_socket.n)
+		socket_path("control_socket", m->control_socket.v[0], m->control_socket.v[0], &at, err);
 	while ((pool = lc_conf_next(top, LC_C_POOL, pool))) {
 		const struct lc_conf_pool *p = lc_conf_get(conf, pool, &lc_core_pool);
 
@@ -115,6 +127,6 @@ lc__places_check(const struct lc_conf *conf, struct lc_err *err)
 			if (strcmp(log.path, "-") != 0)
 				file_check("access_log", log.path, &at, err);
 		for (b = NULL; (b = lc_conf_next(pool, LC_C_LISTEN, b));)
-			socket_check(conf, b, err);
+			listen_check(conf, b, err);
 	}
 }

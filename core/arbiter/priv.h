@@ -9,6 +9,7 @@
 #define LC_CORE_ARBITER_PRIV_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "arbiter/arbiter.h"
@@ -18,6 +19,8 @@
 
 #define LC__SIGNALFD UINT32_MAX /* in epoll, where else an entry's id stands */
 #define LC__PREDECESSOR (UINT32_MAX - 1)
+#define LC__CONTROL (UINT32_MAX - 2) /* the control socket; its clients have the numbers below */
+#define LC__CONTROL_CLIENTS 16u
 #define LC__KILL_GRACE 2000  /* ms between an order to exit, or SIGABRT, and SIGKILL */
 #define LC__PARTIAL_AGE 5000 /* ms that half a message may last */
 #define LC__HEALTHY 60000    /* ms of being READY after which earlier failures are forgotten */
@@ -43,6 +46,7 @@ struct lc__sock {
 	char *path; /* UNIX socket's file, removed at the end if it is still ours */
 	bool keep;  /* the file is not ours (any more, or yet) to remove: another arbiter serves it */
 	bool told;  /* the log has its name */
+	bool given; /* by the service manager, whose file it is */
 	dev_t dev;
 	ino_t ino;
 	uint32_t refs; /* listeners of generations */
@@ -90,6 +94,15 @@ struct lc__pool {
 	uint32_t ncrashes; /* ever; the last ones are in the ring */
 };
 
+struct lc__control_sock {
+	int fd; /* -1: none */
+	char *path;
+	uint32_t mode;
+	bool keep; /* the file is not ours (any more, or yet) to remove */
+	dev_t dev;
+	ino_t ino;
+};
+
 /* One configuration and the processes that were started with it. */
 struct lc__gen {
 	struct lc__gen *next; /* older */
@@ -103,7 +116,8 @@ struct lc__gen {
 	struct lc__pool *pools;
 	uint32_t npools;
 	int log_level;
-	int error_fd; /* its error log, until that is descriptor 2; -1: none, or it is */
+	int error_fd;                    /* its error log, until that is descriptor 2; -1: none, or it is */
+	struct lc__control_sock control; /* on trial: another one than that which is open */
 };
 
 struct lc__arb;
@@ -146,6 +160,8 @@ struct lc__proc {
 	int status_code, status_sig;
 	bool core;
 	uint32_t failures;
+	uint32_t starts;       /* of processes in the slot, an heir's predecessors included */
+	char last[400];        /* how the one before ended; "" */
 	uint64_t max_requests; /* with jitter; 0: no limit */
 	uint32_t rss_over;     /* how often in a row it was too much */
 	struct lc_ctl_beat_ {
@@ -175,6 +191,31 @@ struct lc__reload {
 	uint32_t done;        /* the last one that is over, and what came of it */
 	bool ok;
 	char why[400];
+	int64_t ended;
+};
+
+/* control_socket.c: who asks */
+struct lc__ctl_client;
+struct lc__control {
+	struct lc__control_sock sock, former; /* former: a predecessor's, which our configuration does not have */
+	bool ours;                            /* nobody else answers here */
+	struct lc__ctl_client *clients[LC__CONTROL_CLIENTS];
+	int64_t rest_until; /* nothing is accepted before: descriptors have run out; 0 */
+};
+
+/* notify.c: the service manager */
+struct lc__notify {
+	int fd; /* -1: there is none */
+	struct {
+		uint32_t len;
+		char raw[112];
+	} to;                    /* a struct sockaddr_un */
+	char *socket, *watchdog; /* from the environment, for a successor */
+	int64_t every, due;      /* ms; every 0: no watchdog */
+	char late[512];          /* what could not be sent yet */
+	int64_t late_at;
+	bool complained;
+	bool silent; /* another process is the service */
 };
 
 struct lc__arb {
@@ -190,7 +231,10 @@ struct lc__arb {
 	pid_t pid;
 	struct lc__proc **procs;
 	uint32_t nprocs;
-	int64_t now;     /* ms, as of this turn */
+	int64_t now; /* ms, as of this turn */
+	int64_t started;
+	struct lc__control control;
+	struct lc__notify notify;
 	bool told_ready; /* every pool has served */
 	enum { LC__RUN, LC__GRACEFUL, LC__QUICK } stopping;
 	int exit_status;
@@ -231,8 +275,10 @@ int lc__listen_open(struct lc__arb *, struct lc__gen *); /* sockets that are the
 void lc__listen_apply(struct lc__arb *, struct lc__gen *);
 void lc__listen_release(struct lc__arb *, struct lc__gen *);
 void lc__listen_close(struct lc__arb *);
-/* From a predecessor; takes fd. */
-int lc__listen_inherit(struct lc__arb *, const char *text, int fd);
+/* From a predecessor, or given by the service manager (text NULL: as it is bound); takes fd. */
+int lc__listen_inherit(struct lc__arb *, const char *text, int fd, bool given);
+/* Binds a UNIX socket; a file that nobody listens on is replaced.  -EADDRINUSE: somebody does, -ENOTSOCK: no socket. */
+int lc__unix_bind(int fd, const struct lc_addr *, const char *path);
 /* Those that no generation names are closed. */
 void lc__listen_settle(struct lc__arb *);
 /* who.c */
@@ -240,6 +286,39 @@ void lc__listen_settle(struct lc__arb *);
 ssize_t lc__proc_file(pid_t, const char *name, char *buf, size_t n);
 /* "process 12 (python3 -m x)", of who listens there; 0, or -ENOENT. */
 int lc__who_listens(const struct lc_addr *, char *buf, size_t n, pid_t *ret_pid);
+
+/* listen_fds.c: LISTEN_FDS, the sockets that the service manager gives */
+void lc__listen_fds(struct lc__arb *);
+void lc__listen_fds_rest(struct lc__arb *); /* those that the configuration does not name are closed */
+
+/* control_socket.c: the socket on which an operator asks */
+int lc__control_open(struct lc__arb *, struct lc__gen *);   /* 0, or -errno after lc__complain() */
+void lc__control_apply(struct lc__arb *, struct lc__gen *); /* the generation serves */
+void lc__control_drop(struct lc__gen *);
+void lc__control_inherit(struct lc__arb *, const char *path, int fd); /* from a predecessor; takes fd */
+void lc__control_begin(struct lc__arb *);                             /* from here on questions are answered */
+void lc__control_event(struct lc__arb *, uint32_t id, uint32_t events);
+void lc__control_judge(struct lc__arb *);
+int64_t lc__control_deadline(const struct lc__arb *);
+void lc__control_reloaded(struct lc__arb *);             /* a reload is over: who waits for it is told */
+void lc__control_stop(struct lc__arb *, bool handed_on); /* the socket is closed, and another arbiter's or removed */
+void lc__control_free(struct lc__arb *);
+
+/* status.c: what there is, as a line of JSON; malloc()ed, NULL: no memory */
+char *lc__status(struct lc__arb *, size_t *ret_n);
+void lc__json_str(FILE *, const char *);
+
+/* notify.c: sd_notify(3) */
+void lc__notify_init(struct lc__arb *);
+void lc__notify_serving(struct lc__arb *); /* started, or a reload is over */
+void lc__notify_reloading(struct lc__arb *);
+void lc__notify_status(struct lc__arb *); /* something changed that an operator wants to see */
+void lc__notify_stopping(struct lc__arb *);
+void lc__notify_handover(struct lc__arb *, pid_t);     /* that process is the service from here on */
+void lc__notify_env(const struct lc__arb *, bool set); /* around the start of a successor */
+int64_t lc__notify_deadline(const struct lc__arb *);
+void lc__notify_turn(struct lc__arb *);
+void lc__notify_free(struct lc__arb *);
 
 /* proc.c: the table, states, judgement */
 /* The entry of a slot's process; a new one, if there is none.  NULL: no memory. */
@@ -282,6 +361,7 @@ void lc__diag_turn(struct lc__arb *, struct lc__proc *);
 uint32_t lc__respawn_delay(uint32_t failures, uint64_t min, uint64_t max, uint32_t rnd);
 uint32_t lc__rnd(struct lc__arb *);
 void lc__worker_ended(struct lc__arb *, struct lc__proc *);
+uint64_t lc__resident(pid_t); /* memory in bytes; 0: it cannot be told */
 /* A worker that has had enough (max_requests, max_rss, max_age) gets an heir. */
 void lc__renew_begin(struct lc__arb *, struct lc__proc *);    /* it is READY */
 void lc__renew_look(struct lc__arb *, struct lc__proc *);     /* it gave a sign of life: every second */

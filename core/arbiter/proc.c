@@ -156,6 +156,7 @@ lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int6
 	if (p->kind == &lc__worker_kind && (r = lc__flight_make(p)) < 0)
 		lc_log(LC_LOG_WARN, "%s has no flight recorder: %s", p->name, strerror(-r));
 	r = 0;
+	p->starts++;
 
 	if (p->kind->role) {
 		r = lcimsg_pair(sv, SOCK_STREAM);
@@ -327,6 +328,7 @@ tell_end(struct lc__arb *a, struct lc__proc *p)
 		snprintf(by, sizeof(by), ", not sent by the arbiter: by a user, or by the kernel for want of memory");
 	else if (p->why[0])
 		snprintf(by, sizeof(by), " (%s)", p->why);
+	snprintf(p->last, sizeof(p->last), "%s after %.1f s%.160s", how, up, by);
 	if (p->told && (p->sig == p->status_sig || (!p->status_sig && p->status_code == 0)))
 		level = LC_LOG_INFO;
 	else if (p->boot_failed)

@@ -65,6 +65,7 @@ over(struct lc__arb *a, bool ok, const char *why)
 	r->ok = ok;
 	r->done = r->number;
 	r->step = LC__RL_NONE;
+	r->ended = lc__now_ms();
 	forget(r);
 	if (ok)
 		lc_log(LC_LOG_NOTICE, "reload: generation %u serves after %.2f s; the one before it finishes",
@@ -72,6 +73,9 @@ over(struct lc__arb *a, bool ok, const char *why)
 	else
 		lc_log(LC_LOG_ERROR, "reload failed after %.2f s: %s; generation %u serves on", took, r->why,
 		       a->gen->number);
+	lc__control_reloaded(a);
+	if (!a->stopping)
+		lc__notify_serving(a);
 }
 
 /* ---- trial ---- */
@@ -88,6 +92,7 @@ commit(struct lc__arb *a)
 	a->reload.gen = NULL;
 	lc__error_log_use(a, g);
 	lc__listen_apply(a, g);
+	lc__control_apply(a, g);
 	over(a, true, "");
 	lc__gen_retire(a, old);
 }
@@ -254,6 +259,7 @@ begin(struct lc__arb *a)
 	r->begun = lc__now_ms();
 	r->step = LC__RL_CHECKING;
 	lc_log(LC_LOG_NOTICE, "reload: the configuration is read anew");
+	lc__notify_reloading(a);
 	r->err = lc_err_new();
 	if (!r->err) {
 		over(a, false, "no memory");

@@ -64,9 +64,10 @@ too_many(const struct lc__arb *a, const struct lc__pool *pool)
 
 /* By how many they are, and what that makes of the pool. */
 static uint32_t
-intensity(const struct lc__arb *a, struct lc__pool *pool)
+intensity(struct lc__arb *a, struct lc__pool *pool)
 {
 	uint32_t excess = too_many(a, pool);
+	bool was = pool->degraded;
 
 	if (excess && !pool->degraded)
 		lc_log(LC_LOG_ERROR,
@@ -75,6 +76,8 @@ intensity(const struct lc__arb *a, struct lc__pool *pool)
 	else if (!excess && pool->degraded)
 		lc_log(LC_LOG_NOTICE, "pool %s is no longer degraded", pool->name);
 	pool->degraded = excess > 0;
+	if (pool->degraded != was)
+		lc__notify_status(a);
 	return excess;
 }
 
@@ -159,8 +162,8 @@ lc__renew_begin(struct lc__arb *a, struct lc__proc *p)
 }
 
 /* Resident memory in bytes; 0: it cannot be told. */
-static uint64_t
-resident(pid_t pid)
+uint64_t
+lc__resident(pid_t pid)
 {
 	unsigned long long size, pages = 0;
 	char text[128];
@@ -185,7 +188,7 @@ has_enough(struct lc__arb *a, struct lc__proc *p, char *why, size_t n)
 		return true;
 	}
 	if (c->max_rss) {
-		uint64_t rss = resident(p->pid);
+		uint64_t rss = lc__resident(p->pid);
 
 		p->rss_over = rss > c->max_rss ? p->rss_over + 1 : 0;
 		snprintf(why, n, "uses %llu MB of memory (max_rss %llu MB)", (unsigned long long)(rss >> 20),
@@ -216,6 +219,8 @@ lc__renew_look(struct lc__arb *a, struct lc__proc *p)
 		return;
 	}
 	lc_log(LC_LOG_NOTICE, "%s (pid %ld) %s: it is replaced", p->name, (long)p->pid, why);
+	heir->starts = p->starts;
+	snprintf(heir->last, sizeof(heir->last), "%s", p->last);
 	lc__proc_spawn(a, heir);
 }
 

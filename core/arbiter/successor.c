@@ -74,10 +74,17 @@ on_offer(struct lc__arb *a, lcimsg_msg *m)
 {
 	struct lcimsg_reader r;
 	const char *text;
+	uint8_t what;
 
 	lcimsg_reader_init(&r, m);
 	text = lcimsg_get_str(&r);
-	return lcimsg_end(&r) < 0 ? -EPROTO : lc__listen_inherit(a, text, lcimsg_take_fd(m, 0));
+	what = lcimsg_get_u8(&r);
+	if (lcimsg_end(&r) < 0)
+		return -EPROTO;
+	if (what != LC_OFFER_CONTROL)
+		return lc__listen_inherit(a, text, lcimsg_take_fd(m, 0), what == LC_OFFER_GIVEN);
+	lc__control_inherit(a, text, lcimsg_take_fd(m, 0));
+	return 0;
 }
 
 /* 1: that was GO or COMMIT; 0; -errno. */
@@ -194,4 +201,6 @@ lc__successor_read(struct lc__arb *a)
 	lc__listen_settle(a); /* now that the file of a UNIX socket that nobody wants is ours to remove */
 	lc__successor_end(a);
 	(void)lc__pid_file_write(a);
+	lc__control_begin(a);
+	lc__notify_serving(a);
 }

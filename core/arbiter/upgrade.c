@@ -89,8 +89,10 @@ begin(struct lc__arb *a)
 	lc_log(LC_LOG_NOTICE, "SIGUSR2: %s is started to take over", exe);
 	snprintf(pid, sizeof(pid), "%ld", (long)a->pid);
 	setenv(LC__SUCCESSOR_ENV, pid, 1);
+	lc__notify_env(a, true);
 	/* twice: it checks the configuration before it starts workers */
 	r = lc__proc_start(a, p, &ch, a->now + 2 * (int64_t)a->main->startup_timeout);
+	lc__notify_env(a, false);
 	unsetenv(LC__SUCCESSOR_ENV);
 	if (r < 0)
 		p->kind->ended(a, p);
@@ -115,7 +117,15 @@ offer(struct lc__arb *a, struct lc__proc *p)
 			continue;
 		m = lcimsg_msg_new(LC_MSG_OFFER, 0);
 		lcimsg_put_str(m, s->text);
+		lcimsg_put_u8(m, s->given ? LC_OFFER_GIVEN : LC_OFFER_OURS);
 		lcimsg_put_fd(m, s->fd, LCIMSG_FD_DUP);
+		r = lcimsg_submit(p->chan, m);
+	}
+	if (a->control.sock.fd >= 0 && r >= 0) {
+		m = lcimsg_msg_new(LC_MSG_OFFER, 0);
+		lcimsg_put_str(m, a->control.sock.path);
+		lcimsg_put_u8(m, LC_OFFER_CONTROL);
+		lcimsg_put_fd(m, a->control.sock.fd, LCIMSG_FD_DUP);
 		r = lcimsg_submit(p->chan, m);
 	}
 	for (uint32_t i = 0; i < a->gen->npools && r >= 0; i++) {
@@ -140,6 +150,8 @@ commit(struct lc__arb *a, struct lc__proc *p)
 
 	lc_log(LC_LOG_NOTICE, "the new licorne (pid %ld) serves: this one finishes what runs and ends", (long)p->pid);
 	lc__pid_file_move(a);
+	lc__notify_handover(a, p->pid); /* before it says anything itself */
+	lc__control_stop(a, true);
 	if (r >= 0)
 		(void)lcimsg_flush(p->chan); /* if it fails, the end of the channel says the same */
 	for (struct lc__sock *s = a->socks; s; s = s->next)

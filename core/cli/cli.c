@@ -27,6 +27,7 @@
 static const char usage_line[] = "usage: licorne [-c FILE] [-g 'DIRECTIVES'] [-p PREFIX] [-t | -T] [-V] [-h]\n"
 				 "       licorne run MODULE:APP [OPTION ...]\n"
 				 "       licorne reload [-c FILE] [--wait]\n"
+				 "       licorne status [-c FILE] [--json] [--watch]\n"
 				 "       licorne module NAME|FILE\n";
 
 static const char help[] =
@@ -42,6 +43,7 @@ static const char help[] =
     "\n"
     "  run MODULE:APP   serve an application without a configuration file; `licorne run -h` says more\n"
     "  reload           have the licorne that serves a configuration read it anew; `licorne reload -h` says more\n"
+    "  status           what a running licorne has and does; `licorne status -h` says more\n"
     "  module NAME      what a module offers; `licorne module --markdown` prints the reference of directives\n"
     "\n"
     "Signals: TERM finishes what runs and ends, INT and QUIT end at once, HUP reloads, USR1 opens log files anew, "
@@ -121,6 +123,8 @@ lc_cli_main(int argc, char **argv)
 		return lc_cli_run(argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], "reload") == 0)
 		return lc_cli_reload(argc - 1, argv + 1);
+	if (argc >= 2 && strcmp(argv[1], "status") == 0)
+		return lc_cli_status(argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], "module") == 0)
 		return module_main(argc - 1, argv + 1);
 	opterr = 0;

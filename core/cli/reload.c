@@ -4,13 +4,12 @@
  *
  * The plain form finds the arbiter by the configuration's pid_file and sends SIGHUP: what comes of it is in the log.  A
  * pid file may be older than the process that has its number by now, so nothing is sent to a process that does not run
- * a program of our name.
+ * a program of our name.  With --wait, and where there is no pid_file, it asks at the control socket.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +18,11 @@
 
 #include "arbiter/arbiter.h"
 #include "cli/cli.h"
+#include "cli/json.h"
 #include "config/conf.h"
 #include "log/log.h"
+
+#define ANSWER_MS 10000
 
 static const char usage_line[] = "usage: licorne reload [-c FILE] [-g 'DIRECTIVES'] [-p PREFIX] [--wait]\n";
 static const char help[] =
@@ -30,19 +32,7 @@ static const char help[] =
     "  --wait    wait for the outcome; exit status 1 and the reason, if the old generation serves on\n"
     "  -h        print this and exit\n"
     "\n"
-    "Without --wait it takes a pid_file in the configuration, with it a control_socket.\n";
-
-static int LC_PRINTF(2, 3) fail(int status, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	lc_logv(LC_LOG_ERROR, fmt, ap);
-	va_end(ap);
-	if (status == LC_EXIT_USAGE)
-		fputs(usage_line, stderr);
-	return status;
-}
+    "Without --wait it takes a pid_file or a control_socket in the configuration, with it a control_socket.\n";
 
 /* The program that a process runs, without its folder; replaced since or not. */
 static int
@@ -72,28 +62,63 @@ tell(const char *path)
 	int fd, r;
 
 	if (!f)
-		return fail(LC_EXIT_CONFIG, "%s: %m: licorne is not running, or was started with another configuration",
-			    path);
+		return lc_cli_fail(usage_line, LC_EXIT_CONFIG,
+				   "%s: %m: licorne is not running, or was started with another configuration", path);
 	r = fscanf(f, "%ld", &pid);
 	fclose(f);
 	if (r != 1 || pid <= 0)
-		return fail(LC_EXIT_CONFIG, "%s: there is no process id in it", path);
+		return lc_cli_fail(usage_line, LC_EXIT_CONFIG, "%s: there is no process id in it", path);
 	fd = pidfd_open((pid_t)pid, 0); /* from here on it is no other process */
 	if (fd < 0)
-		return fail(LC_EXIT_CONFIG, "%s: process %ld: %m: licorne is not running", path, pid);
+		return lc_cli_fail(usage_line, LC_EXIT_CONFIG, "%s: process %ld: %m: licorne is not running", path,
+				   pid);
 	snprintf(link, sizeof(link), "/proc/%ld/exe", pid);
 	if (program_of(link, other, sizeof(other)) == 0 && program_of("/proc/self/exe", own, sizeof(own)) == 0 &&
 	    strcmp(own, other) != 0) {
 		close(fd);
-		return fail(LC_EXIT_CONFIG, "%s: process %ld is no licorne but %s: licorne is not running", path, pid,
-			    other);
+		return lc_cli_fail(usage_line, LC_EXIT_CONFIG,
+				   "%s: process %ld is no licorne but %s: licorne is not running", path, pid, other);
 	}
 	r = pidfd_send_signal(fd, SIGHUP, NULL, 0) < 0 ? -errno : 0;
 	close(fd);
 	if (r < 0)
-		return fail(LC_EXIT_CONFIG, "process %ld cannot be told: %s", pid, strerror(-r));
+		return lc_cli_fail(usage_line, LC_EXIT_CONFIG, "process %ld cannot be told: %s", pid, strerror(-r));
 	printf("licorne: process %ld was told to reload; its log says what comes of it\n", pid);
 	return LC_EXIT_OK;
+}
+
+static int
+ask(const char *path, int wait)
+{
+	char why[1024], reason[1024], *answer;
+	struct lc_json j;
+	uint32_t text;
+	int status = LC_EXIT_CONFIG;
+	size_t n;
+
+	if (lc_cli_ask(path, wait ? "reload wait\n" : "reload\n", wait ? -1 : ANSWER_MS, &answer, &n, why,
+		       sizeof(why)) < 0)
+		return lc_cli_fail(usage_line, LC_EXIT_CONFIG, "%s", why);
+	if (lc_json_parse(&j, answer, n) < 0) {
+		free(answer);
+		return lc_cli_fail(usage_line, LC_EXIT_CONFIG, "%s: that is no answer of a licorne", path);
+	}
+	if (!lc_json_true(&j, lc_json_get(&j, 0, "ok"))) {
+		text = lc_json_get(&j, 0, "reason");
+		lc_json_text(&j, text ? text : lc_json_get(&j, 0, "error"), reason, sizeof(reason));
+		lc_cli_fail(usage_line, status, text ? "the reload failed: %s" : "no reload: %s", reason);
+	} else {
+		status = LC_EXIT_OK;
+		if (wait)
+			printf("licorne: generation %.0f serves after %.2f s\n",
+			       lc_json_number(&j, lc_json_get(&j, 0, "generation"), 0),
+			       lc_json_number(&j, lc_json_get(&j, 0, "seconds"), 0));
+		else
+			puts("licorne: it was told to reload; its log says what comes of it");
+	}
+	lc_json_free(&j);
+	free(answer);
+	return status;
 }
 
 int
@@ -104,11 +129,9 @@ lc_cli_reload(int argc, char **argv)
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
-	struct lc_conf_opts o = {.opaque = 1, .use_env = 1};
-	const char *path = LC_CONF_PATH;
+	const char *path = LC_CONF_PATH, *globals = NULL, *prefix = NULL;
 	const struct lc_conf_main *m;
 	struct lc_conf *conf = NULL;
-	struct lc_err *err;
 	int c, wait = 0, status;
 
 	lc_log_plain(1);
@@ -119,10 +142,10 @@ lc_cli_reload(int argc, char **argv)
 			path = optarg;
 			break;
 		case 'g':
-			o.globals = optarg;
+			globals = optarg;
 			break;
 		case 'p':
-			o.prefix = optarg;
+			prefix = optarg;
 			break;
 		case 'w':
 			wait = 1;
@@ -132,29 +155,29 @@ lc_cli_reload(int argc, char **argv)
 			fputs(help, stdout);
 			return LC_EXIT_OK;
 		case ':':
-			return fail(LC_EXIT_USAGE, "licorne reload: option -%c needs an argument", optopt);
+			return lc_cli_fail(usage_line, LC_EXIT_USAGE, "licorne reload: option -%c needs an argument",
+					   optopt);
 		default:
-			return fail(LC_EXIT_USAGE, "licorne reload: there is no option %s", argv[optind - 1]);
+			return lc_cli_fail(usage_line, LC_EXIT_USAGE, "licorne reload: there is no option %s",
+					   argv[optind - 1]);
 		}
 	}
 	if (optind < argc)
-		return fail(LC_EXIT_USAGE, "licorne reload: \"%s\": no argument expected", argv[optind]);
-	err = lc_err_new();
-	if (!err)
-		return fail(LC_EXIT_CONFIG, "no memory");
-	if (lc_conf_load(&conf, path, &o, err) < 0) {
-		fputs(lc_err_text(err), stderr);
-		lc_err_free(err);
-		return LC_EXIT_CONFIG;
-	}
-	lc_err_free(err);
-	m = lc_conf_get(conf, lc_conf_main_block(conf), &lc_core_main);
-	if (wait)
-		status = fail(
-		    LC_EXIT_CONFIG,
+		return lc_cli_fail(usage_line, LC_EXIT_USAGE, "licorne reload: \"%s\": no argument expected",
+				   argv[optind]);
+	status = lc_cli_conf(path, globals, prefix, &conf, &m);
+	if (status != 0)
+		return status;
+	if (wait && m->control_socket.n == 0)
+		status = lc_cli_fail(
+		    usage_line, LC_EXIT_CONFIG,
 		    "%s sets no control_socket: reload --wait asks there; without --wait a pid_file is enough", path);
+	else if (wait || (!m->pid_file && m->control_socket.n))
+		status = ask(m->control_socket.v[0], wait);
 	else if (!m->pid_file)
-		status = fail(LC_EXIT_CONFIG, "%s sets no pid_file: set one, or send SIGHUP to the arbiter", path);
+		status = lc_cli_fail(
+		    usage_line, LC_EXIT_CONFIG,
+		    "%s sets no pid_file and no control_socket: set one, or send SIGHUP to the arbiter", path);
 	else
 		status = tell(m->pid_file);
 	lc_conf_free(conf);

@@ -115,9 +115,10 @@ extern const struct lc_dirset lc_core_syntax;
 extern const struct lc_config_api lc_config_table;
 
 struct lc_conf_main {
-	const char *user, *group; /* NULL: stay who we are */
-	const char *pid_file;     /* NULL: none */
-	struct lc_list error_log; /* absolute path or "stderr", [level]; n = 0 never: "stderr notice" */
+	const char *user, *group;      /* NULL: stay who we are */
+	const char *pid_file;          /* NULL: none */
+	struct lc_list control_socket; /* absolute path, [octal mode]; n = 0: none */
+	struct lc_list error_log;      /* absolute path or "stderr", [level]; n = 0 never: "stderr notice" */
 	uint64_t startup_timeout, heartbeat_timeout, graceful_timeout; /* ms; 30 s graceful as gunicorn's */
 	uint64_t backlog;
 	struct lc_list log_format; /* lines: name, [escape=...], text ... */
@@ -149,6 +150,8 @@ struct lc_conf_listen {
 	uint64_t backlog;         /* pending connections; 0: the main level's */
 	uint8_t ipv6only;
 };
+/* The mode of the control socket. */
+uint32_t lc_conf_control_mode(const struct lc_conf_main *);
 /* What "auto" gives, with another root in place of "/" for /proc and cgroup mounts (tests); NULL: the real one. */
 uint32_t lc_conf_cpus(const char *root);
 /* processes -> a number; "auto" follows the CPU affinity and the cgroup's quota (v1 and v2). */

@@ -47,18 +47,26 @@ inherit(struct lc__load *ld, struct lc__blk *b)
 		inherit(ld, c->priv);
 }
 
+static void
+first_absolute(struct lc_conf *conf, struct lc_list *l)
+{
+	const char **v = lc__alloc(&conf->arena, l->n * sizeof(*v));
+
+	memcpy(v, l->v, l->n * sizeof(*v));
+	v[0] = lc__path_join(&conf->arena, conf->prefix, v[0]);
+	l->v = v;
+}
+
 /* Paths in the core's own structs that the row's type does not make absolute. */
 static void
 core_paths(struct lc_conf *conf)
 {
 	struct lc_conf_main *m = (struct lc_conf_main *)(void *)conf->root->vals[0].conf;
 
-	if (m->error_log.n && strcmp(m->error_log.v[0], "stderr")) {
-		const char **v = lc__alloc(&conf->arena, m->error_log.n * sizeof(*v));
-		memcpy(v, m->error_log.v, m->error_log.n * sizeof(*v));
-		v[0] = lc__path_join(&conf->arena, conf->prefix, v[0]);
-		m->error_log.v = v;
-	}
+	if (m->error_log.n && strcmp(m->error_log.v[0], "stderr"))
+		first_absolute(conf, &m->error_log);
+	if (m->control_socket.n && *m->control_socket.v[0])
+		first_absolute(conf, &m->control_socket);
 }
 
 /* Does the set take effect in this block?  (See struct lc_dirset.check.) */

@@ -7,6 +7,7 @@
 #include "config/conf_priv.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* clang-format off: the documentation is wrapped by hand */
@@ -106,6 +107,14 @@ static const struct lc_directive main_rows[] = {
 	      "Not set: the first group of `user`."),
     LC_PATH(struct lc_conf_main, pid_file, "pid_file", LC_C_MAIN, LC_D_RESTART, NULL,
 	    "Where the arbiter writes its process id.", "Not set: nowhere. The file is removed when licorne ends."),
+    LC_ROW_(
+	LC_T_CUSTOM, "control_socket", LC_C_MAIN, 0, LC_AT_(struct lc_conf_main, control_socket, struct lc_list), NULL,
+	NULL, "PATH [MODE]", "The UNIX socket on which `licorne status` and `licorne reload --wait` ask.",
+	"Not set: there is none. The arbiter makes it with the mode 0600 and removes it when licorne ends. Root and "
+	"the user\n"
+	"that licorne was started as may ask for everything; with a wider mode whoever may connect can see the "
+	"status, but\n"
+	"not reload. See [operations](../operations.md)."),
     LC_ROW_(LC_T_CUSTOM, "error_log", LC_C_MAIN, 0, LC_AT_(struct lc_conf_main, error_log, struct lc_list),
 	    "stderr notice", NULL, "PATH | stderr [LEVEL]", "Where diagnostics go, and from which level on.",
 	    "Levels, from few to many lines: `crit`, `error`, `warn`, `notice`, `info`, `debug`; the default is "
@@ -145,12 +154,38 @@ static const struct lc_directive main_rows[] = {
 	    "lists all variables and atoms."),
 };
 
+uint32_t
+lc_conf_control_mode(const struct lc_conf_main *m)
+{
+	return m->control_socket.n > 1 ? (uint32_t)strtoul(m->control_socket.v[1], NULL, 8) : 0600;
+}
+
+static void
+control_check(const struct lc_conf_main *m, struct lc_err *err)
+{
+	const struct lc_list *l = &m->control_socket;
+	const char *mode = l->n == 2 ? l->v[1] : "600";
+	size_t n = strlen(mode);
+
+	if (l->n > 2)
+		lc_config_table.error(err, "control_socket",
+				      "control_socket has %llu arguments, expected: control_socket PATH [MODE];",
+				      (unsigned long long)l->n);
+	else if (l->n && !*l->v[0])
+		lc_config_table.error(err, "control_socket", "control_socket: the path is empty");
+	else if (n < 3 || n > 4 || strspn(mode, "01234567") != n || (n == 4 && *mode != '0'))
+		lc_config_table.error(err, "control_socket",
+				      "control_socket: \"%.80s\" is no mode, expected permission bits such as 0660",
+				      mode);
+}
+
 static int
 main_check(const void *conf, struct lc_err *err)
 {
 	static const char *const levels[] = {"crit", "error", "warn", "notice", "info", "debug"};
 	const struct lc_conf_main *m = conf;
 
+	control_check(m, err);
 	if (m->error_log.n > 2)
 		lc_config_table.error(err, "error_log",
 				      "error_log has %llu arguments, expected: error_log PATH | stderr [LEVEL];",

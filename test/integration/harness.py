@@ -233,6 +233,7 @@ class Server:
         cwd: Path | None = None,
         before: Iterable[str] = (),
         program: Path = BINARY,
+        pass_fds: Iterable[int] = (),
         listeners: int = 1,
         ready: int = 1,
     ) -> None:
@@ -260,6 +261,7 @@ class Server:
                 env=environment(env),
                 cwd=cwd,
                 start_new_session=True,
+                pass_fds=tuple(pass_fds),
             )
         self.pid = self.process.pid
         self.seen: set[int] = set()

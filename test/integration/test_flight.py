@@ -216,6 +216,12 @@ def test_stopped_worker(start: Start, worker: str) -> None:
     until(lambda: len(server.workers()) == 2, "two workers")
 
 
+def asleep(pid: int) -> bool:
+    """No thread of it has anything to do."""
+    stats = (Path(f"/proc/{pid}/task/{t}/stat").read_text() for t in os.listdir(f"/proc/{pid}/task"))
+    return all(s.rpartition(")")[2].split()[0] == "S" for s in stats)
+
+
 def sleeping(pid: int) -> bool:
     """A thread of it is in clock_nanosleep(), which nothing but the application calls."""
     numbers = ("230 ", "35 ", "115 ", "101 ")
@@ -291,6 +297,7 @@ def test_idle_worker_held_nothing(start: Start) -> None:
     (pid,) = server.workers()
     for _ in range(5):
         server.get("/")
+    until(lambda: all(asleep(pid) for _ in range(3)), "its rest")  # the client has its answer before that
     os.kill(pid, signal.SIGKILL)
     server.wait_log(r"\bis ready\b", 2)
     assert "held" not in server.log
