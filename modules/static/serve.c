@@ -335,6 +335,8 @@ found:
 			return LC_H_DECLINED;
 		if (in->fallback == ST_FALLBACK_FILE)
 			outcome = st_load(in, in->fallback_key.p, in->fallback_key.n, &e);
+		if (in->fallback == ST_FALLBACK_FILE && outcome == ST_SLASH)
+			outcome = ST_MISSING; /* a directory: a redirect to it would lead here again */
 	}
 	if (outcome == ST_SLASH)
 		return send_slash(in, s, q, m, is_head);

@@ -91,6 +91,7 @@ def server(worker: str, site: Path, tmp_path_factory: pytest.TempPathFactory) ->
                 route("/nolinks/", root, "symlinks off;"),
                 route("/follow/", root, "symlinks follow;"),
                 route("/app/", root, "fallback /index.html;"),
+                route("/folder/", root, "fallback /dir;"),
                 route("/", root / "public", "fallback on;"),
             )
         )
@@ -266,6 +267,8 @@ def test_methods_and_the_application(server: Server) -> None:
         assert c.request("/app/users/7").text == "<h1>top</h1>\n"
         assert c.request("/app/1k.js").body == content("1k.js", 1024)
         assert c.request("/static/gone.js").status == 404
+        # a directory is no fallback: to redirect there would lead back here
+        assert c.request("/folder/users/7").status == 404
 
 
 # ---- what must not be served
