@@ -162,6 +162,8 @@ void h1_close(struct h1 *, int how);                   /* once all output is put
 int h1_refuse(struct h1 *, enum h1_check) __attribute__((cold));
 /* The same, where the request is not to blame. */
 int h1_fail(struct h1 *, uint32_t status, const char *why) __attribute__((cold));
+/* Our own response, to a request that is told of already; begun: another one has, and ends as it is. */
+void h1_answer(struct h1 *, uint32_t status, int begun) __attribute__((cold));
 void h1_part_free(struct h1 *);
 /* An idle state is reached: next request, or none. */
 void h1_idle(struct h1 *);

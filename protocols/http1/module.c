@@ -156,8 +156,8 @@ h1_fail(struct h1 *s, uint32_t status, const char *why)
 {
 	if (s->phase == H1_CLOSED)
 		return HPE_USER;
-	h1_api->log(s->c, LC_LOG_INFO, "request refused with %u: %s", status, why);
 	int begun = 0;
+	h1_api->log(s->c, LC_LOG_INFO, "request refused with %u: %s", status, why);
 	if (s->phase == H1_HEAD)
 		s->is_head = s->p.method == HTTP_HEAD; /* llhttp knows it by now, or it is something else */
 	if (s->st) {
@@ -175,6 +175,13 @@ h1_fail(struct h1 *s, uint32_t status, const char *why)
 	} else {
 		tell_refusal(s, status);
 	}
+	h1_answer(s, status, begun);
+	return HPE_USER;
+}
+
+void
+h1_answer(struct h1 *s, uint32_t status, int begun)
+{
 	s->keep = 0;
 	s->phase = H1_CLOSED;
 	if (!s->sc)
@@ -188,7 +195,6 @@ h1_fail(struct h1 *s, uint32_t status, const char *why)
 	else
 		s->refuse = (uint16_t)status;
 	h1_api->want_write(s->c);
-	return HPE_USER;
 }
 
 /* ---- the connection ---- */

@@ -622,17 +622,19 @@ h1_reset(void *sess, void *ps, uint32_t reason)
 	(void)ps;
 	if (!s->st)
 		return;
-	if (!s->x->final) { /* the client gets a whole answer instead */
+	if (!s->x->final) { /* the client gets a whole answer instead; what is left of the request is not waited for */
+		static const struct lc_req none = {.size = sizeof(none)};
+		uint32_t status = reason == LC_RSN_SHUTDOWN  ? 503
+				  : reason == LC_RSN_TIMEOUT ? 504
+				  : reason == LC_RSN_LIMIT   ? 413
+							     : 500;
+
+		h1_api->log(s->c, LC_LOG_INFO, "answered with %u: the application gave no response", status);
+		h1_api->refused(s->c, s->st, status, &none); /* in the line that the stream leaves */
 		h1_api->stream_done(s->st);
 		s->st = NULL;
 		s->x = NULL;
-		s->phase = H1_WAIT; /* whatever is left of the request is not waited for */
-		h1_fail(s,
-			reason == LC_RSN_SHUTDOWN  ? 503
-			: reason == LC_RSN_TIMEOUT ? 504
-			: reason == LC_RSN_LIMIT   ? 413
-						   : 500,
-			"the application gave no response");
+		h1_answer(s, status, 0);
 		return;
 	}
 	/* The application has begun; a body that the end of the connection ends must not end cleanly. */

@@ -377,6 +377,7 @@ test_refusals_are_told(void **state)
 	    {"\x16\x03\x01 tls", "400 \"  \"\n"},
 	    {"POST /x HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "stream 400 \"  \"\n"},
 	    {"GET / HTTP/1.1\r\n" H "\r\n", ""},
+	    {"GET /reset HTTP/1.1\r\n" H "\r\n", "stream 500 \"  \"\n"}, /* by the worker, once */
 	};
 
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
