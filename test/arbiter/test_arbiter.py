@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -184,9 +185,9 @@ class ArbiterTest(Arbiter):
         until(self.recovered, "recovery")
         self.stop()
         for line in subprocess.run(["pgrep", "-x", "sleep"], capture_output=True, text=True).stdout.split():
-            env = Path(f"/proc/{line}/environ")
-            if env.exists() and str(self.dir).encode() in env.read_bytes():
-                os.kill(int(line), signal.SIGKILL)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # others end meanwhile
+                if str(self.dir).encode() in Path(f"/proc/{line}/environ").read_bytes():
+                    os.kill(int(line), signal.SIGKILL)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_orphans_as_process_one(self) -> None:
