@@ -349,10 +349,11 @@ serve(struct lc__arb *a)
 	while (!a->stopping || any_live(a)) {
 		struct epoll_event ev[64];
 		bool child = false;
-		int64_t due = next_deadline(a), wait = due - lc__now_ms();
+		int64_t due = next_deadline(a), look = lc__kick_deadline(a), wake = look < due ? look : due;
+		int64_t wait = wake - lc__now_ms();
 		int n;
 
-		wait = due == INT64_MAX ? -1 : wait < 0 ? 0 : wait > 60000 ? 60000 : wait;
+		wait = wake == INT64_MAX ? -1 : wait < 0 ? 0 : wait > 60000 ? 60000 : wait;
 		n = epoll_wait(a->epfd, ev, 64, (int)wait);
 		look_at_the_clock(a, due);
 		for (int i = 0; i < n; i++)
@@ -371,6 +372,7 @@ serve(struct lc__arb *a)
 			lc__proc_judge(a, a->procs[i]);
 		if (!a->stopping)
 			lc__secret_rotate(a);
+		lc__kick_turn(a);
 		lc__reload_turn(a);
 		lc__upgrade_turn(a);
 		lc__gen_sweep(a);

@@ -52,6 +52,7 @@ enum lc_pstate {
 #define LC_MSG_FLIGHT 0x0107u /* memfd of the flight recorder, writable, of a fixed size */
 #define LC_MSG_DRAIN 0x0110u  /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */
 #define LC_MSG_STOP 0x0111u
+#define LC_MSG_KICK 0x0112u /* connections wait: queue up for them anew, if you can take one */
 /* Arbiter to its successor, then GO */
 #define LC_MSG_OFFER 0x0120u  /* fd, a listening socket; str address as the configuration has it; u8 LC_OFFER_* */
 #define LC_OFFER_OURS 0u      /* the file of a UNIX socket goes with it */
@@ -66,6 +67,7 @@ enum lc_pstate {
 	0x0201u /* u64 requests, accepted; u32 inflight, conns, call: ms in the leading thread's call */
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
 #define LC_MSG_STUCK 0x0203u       /* u32 record of the recorder; u64 its call: beyond request_timeout for good */
+#define LC_MSG_KICK_REQ 0x0204u    /* connections wait that I cannot take */
 
 #define LC_BOOT_TEXT_MAX (12u << 10)
 #define LC_SECRET 32u /* random bytes of a pool, for keys that its processes share */

@@ -120,11 +120,16 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		p->beat.conns = lcimsg_get_u32(&r);
 		p->beat.call = lcimsg_get_u32(&r);
 		p->beat_at = a->now;
+		if (!p->beat.call)
+			p->kicked = false;
 		if (p->diag == LC__DIAG_HUNG) {
 			lc_log(LC_LOG_NOTICE, "%s (pid %ld) gives signs of life again", p->name, (long)p->pid);
 			p->diag = LC__DIAG_NONE;
 		}
 		lc__renew_look(a, p);
+		return;
+	case LC_MSG_KICK_REQ:
+		lc__kick_asked(a, p);
 		return;
 	case LC_MSG_STUCK:
 		if (p->state == LC_PS_EXITING || p->diag)

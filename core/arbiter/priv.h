@@ -49,7 +49,8 @@ struct lc__sock {
 	bool given; /* by the service manager, whose file it is */
 	dev_t dev;
 	ino_t ino;
-	uint32_t refs; /* listeners of generations */
+	uint32_t refs;  /* listeners of generations */
+	uint8_t waited; /* ticks in a row that something was in its queue, 2: or more; see kick.c */
 };
 
 struct lc__listener {
@@ -175,6 +176,7 @@ struct lc__proc {
 	int64_t diag_until, diag_end; /* the next look, the last one */
 	size_t diag_len;
 	uint32_t stuck; /* the record of the request that does not end */
+	bool kicked;    /* and has not said since that its loop turns */
 };
 
 /* A reload: at most one is under way, and one more is remembered.  See reload.c. */
@@ -242,6 +244,7 @@ struct lc__arb {
 	bool said_ready;          /* to the predecessor */
 	lcimsg_chan *predecessor; /* NULL: there is none, or none any more */
 	struct lc__inherited *inherited;
+	int64_t kick_at;    /* ms: the next look at the accept queues */
 	bool upgrade_again; /* asked for while a reload was under way */
 	uint64_t rnd;
 	char why[300]; /* the first complaint since it was emptied, see lc__complain() */
@@ -286,6 +289,11 @@ void lc__listen_settle(struct lc__arb *);
 ssize_t lc__proc_file(pid_t, const char *name, char *buf, size_t n);
 /* "process 12 (python3 -m x)", of who listens there; 0, or -ENOENT. */
 int lc__who_listens(const struct lc_addr *, char *buf, size_t n, pid_t *ret_pid);
+
+/* kick.c: connections that nobody takes */
+int64_t lc__kick_deadline(const struct lc__arb *);
+void lc__kick_turn(struct lc__arb *);
+void lc__kick_asked(struct lc__arb *, const struct lc__proc *); /* it cannot take what waits for it */
 
 /* listen_fds.c: LISTEN_FDS, the sockets that the service manager gives */
 void lc__listen_fds(struct lc__arb *);

@@ -151,7 +151,7 @@ lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int6
 	p->why[0] = 0;
 	p->tokens = LC__MSG_BURST;
 	memset(&p->beat, 0, sizeof(p->beat));
-	p->diagnosed = false;
+	p->diagnosed = p->kicked = false;
 	p->diag = LC__DIAG_NONE;
 	if (p->kind == &lc__worker_kind && (r = lc__flight_make(p)) < 0)
 		lc_log(LC_LOG_WARN, "%s has no flight recorder: %s", p->name, strerror(-r));

@@ -3,11 +3,13 @@
  * listen.c - listeners and the accept gate.
  *
  * Every process of a pool has the same sockets in its epoll, level-triggered and exclusive: one idle process is woken
- * per connection.  The kernel wakes the first registered first, so each takes its leave every ROTATE accepts
- * and queues up anew (nginx does the same).  A process that can take no request goes out of the queue *before* it
- * sleeps, and looks once more after it: a connection whose wake-up it already consumed would be stranded otherwise.
+ * per connection.  The kernel wakes the first registered first, so each takes its leave after every accept and queues
+ * up anew.  A process that can take no request goes out of the queue *before* it sleeps, and looks once more after it:
+ * a connection whose wake-up it already consumed would be stranded otherwise.  What it cannot take even so it leaves to
+ * another process, by asking the arbiter.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,9 +17,9 @@
 #include "log/log.h"
 #include "net/conn.h"
 
-#define ROTATE 16u
 #define ACCEPTS_ALONE 16u    /* accepts per wake when no other process shares the listener */
 #define GATE_RETRY_MS 5u     /* a closed gate looks again */
+#define STRANDED_MS 100u     /* how often others are asked to take what we cannot */
 #define NOFILE_RETRY_MS 200u /* out of descriptors: wait for some to come free */
 #define DRAIN_ACCEPTS 4096u  /* what may wait in the queue when draining begins */
 
@@ -99,11 +101,44 @@ lc_lsn_ready(struct lc_ev *ev, uint32_t events)
 			break;
 		if (srv->nconns > srv->max_conns && !lc_conn_reuse(srv, 1))
 			return; /* one too many for a moment: the gate closes at the end of the batch */
-		if (srv->processes > 1 && ++l->taken >= ROTATE) {
-			l->taken = 0;
+		if (srv->processes > 1) {
 			arm(l, 0);
 			arm(l, 1);
 		}
+	}
+}
+
+static int
+waits(const struct lc_srv *srv)
+{
+	for (uint32_t k = 0; k < srv->nlsn; k++) {
+		struct pollfd p = {.fd = srv->lsn[k].ev.fd, .events = POLLIN};
+
+		if (poll(&p, 1, 0) == 1 && (p.revents & POLLIN))
+			return 1;
+	}
+	return 0;
+}
+
+/* We were woken for it, maybe, and cannot take it. */
+static void
+tell_stranded(struct lc_srv *srv)
+{
+	if (srv->processes <= 1 || !srv->on_stranded ||
+	    (srv->stranded_told && srv->loop.now - srv->stranded_told < STRANDED_MS * UINT64_C(1000000)) || !waits(srv))
+		return;
+	srv->stranded_told = srv->loop.now;
+	srv->on_stranded(srv);
+}
+
+void
+lc_gate_again(struct lc_srv *srv)
+{
+	if (srv->draining || srv->gate_closed || !srv->gate_open_since)
+		return;
+	for (uint32_t k = 0; k < srv->nlsn; k++) {
+		arm(&srv->lsn[k], 0);
+		arm(&srv->lsn[k], 1);
 	}
 }
 
@@ -135,6 +170,8 @@ lc_gate_update(struct lc_srv *srv)
 	if (srv->nconns < srv->max_conns && srv->loop.now >= srv->no_files_until)
 		for (uint32_t k = 0; k < srv->nlsn; k++)
 			accept_one(&srv->lsn[k]);
+	else
+		tell_stranded(srv);
 	lc_timer_arm(&srv->loop, &srv->gate_timer, GATE_RETRY_MS, gate_timer);
 }
 
@@ -142,6 +179,8 @@ lc_gate_update(struct lc_srv *srv)
 void
 lc_gate_close_for_good(struct lc_srv *srv)
 {
+	if (srv->nconns >= srv->max_conns)
+		tell_stranded(srv);
 	for (uint32_t k = 0; k < srv->nlsn; k++) {
 		struct lc_lsn *l = &srv->lsn[k];
 		arm(l, 0);

@@ -42,7 +42,7 @@ struct lc_lsn {
 	struct lc_ltrans *trans;    /* from the socket to the protocol: prologues, then a lasting one */
 	struct lc_tr_listener info; /* for the transports */
 	uint32_t ntrans;
-	uint32_t sniff_max, taken; /* taken: accepts since the last rotation */
+	uint32_t sniff_max;
 	uint16_t port;
 	char addr[112]; /* printable, without port; the path of a UNIX socket */
 	uint32_t addr_n;
@@ -92,10 +92,12 @@ struct lc_srv {
 	struct lc_access *access;
 	char *boot_error;
 	size_t boot_error_n;
-	uint64_t next_beat;               /* ns; 0: none */
-	void (*on_beat)(struct lc_srv *); /* heartbeat is due: sends it and sets next_beat */
-	struct lc_fl *flight;             /* NULL: none */
-	uint64_t request_timeout;         /* ms; 0: no limit */
+	uint64_t next_beat;                   /* ns; 0: none */
+	void (*on_stranded)(struct lc_srv *); /* connections wait that we cannot take; NULL: nobody to tell */
+	uint64_t stranded_told;               /* ns */
+	void (*on_beat)(struct lc_srv *);     /* heartbeat is due: sends it and sets next_beat */
+	struct lc_fl *flight;                 /* NULL: none */
+	uint64_t request_timeout;             /* ms; 0: no limit */
 	void *proc;
 };
 
@@ -111,6 +113,8 @@ void lc_srv_quit(struct lc_srv *); /* end now */
 /* listen.c */
 void lc_lsn_ready(struct lc_ev *, uint32_t events);
 void lc_gate_update(struct lc_srv *);
+/* Connections wait, and whose wake-up it was has not taken them: queue up anew. */
+void lc_gate_again(struct lc_srv *);
 void lc_gate_close_for_good(struct lc_srv *);
 int lc_srv_may_log(struct lc_srv *); /* 1: at most every five seconds, for lines that clients can cause at will */
 

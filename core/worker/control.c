@@ -33,9 +33,9 @@ struct lc_ctl {
 	lcimsg_msg **names; /* one per listener */
 	lcimsg_msg **files; /* one per file: own path and content */
 	unsigned state;
-	bool go, handed, dead, drain, stop; /* handed: the set-up is the caller's */
-	unsigned secrets;                   /* new ones, to be told */
-	int access_new[LC_CTL_ACCESS];      /* to be told, -1: none */
+	bool go, handed, dead, drain, stop, kick; /* handed: the set-up is the caller's */
+	unsigned secrets;                         /* new ones, to be told */
+	int access_new[LC_CTL_ACCESS];            /* to be told, -1: none */
 	uint64_t drain_deadline;
 	pthread_mutex_t mu; /* chan, dead, last, beat_at: the watchdog writes, too */
 	struct lc_ctl_beat last;
@@ -287,6 +287,9 @@ on_message(struct lc_ctl *c, lcimsg_msg *m)
 	case LC_MSG_STOP:
 		c->stop = true;
 		return 0;
+	case LC_MSG_KICK:
+		c->kick = true;
+		return 0;
 	default: /* HELLO */
 		return 0;
 	}
@@ -458,6 +461,12 @@ lc_ctl_stuck(struct lc_ctl *c, uint32_t record, uint64_t call)
 }
 
 int
+lc_ctl_kick(struct lc_ctl *c)
+{
+	return say(c, LC_MSG_KICK_REQ, NULL, 0);
+}
+
+int
 lc_ctl_boot_failed(struct lc_ctl *c, const char *text, size_t n)
 {
 	static const char cut[] = "\n... (cut) ...\n";
@@ -522,6 +531,10 @@ lc_ctl_dispatch(struct lc_ctl *c, const struct lc_ctl_ops *ops, void *arg)
 
 		c->drain = false;
 		ops->drain(arg, left > 0 ? left : 0);
+	}
+	if (c->kick) {
+		c->kick = false;
+		ops->kick(arg);
 	}
 	if (c->stop) {
 		c->stop = false;

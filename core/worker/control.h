@@ -47,6 +47,7 @@ struct lc_ctl_beat {
 struct lc_ctl_ops {
 	void (*drain)(void *arg, int64_t deadline_ms); /* stop accepting, finish within that many ms from now, exit 0 */
 	void (*stop)(void *arg);                       /* exit now */
+	void (*kick)(void *arg);                       /* connections wait */
 	void (*lost)(void *arg);                       /* the arbiter is gone: as drain, listeners closed at once */
 	void (*secret)(void *arg, const uint8_t secret[32]); /* the pool's new one; setup's have changed, too */
 	void (*log)(void *arg, uint32_t index, int fd); /* the access log's file in place of the old one; fd is yours */
@@ -61,6 +62,7 @@ int lc_ctl_wants_write(const struct lc_ctl *); /* 1: call lc_ctl_dispatch() when
 int lc_ctl_ready(struct lc_ctl *);
 int lc_ctl_boot_failed(struct lc_ctl *, const char *text, size_t n); /* flushes; the caller then exits 3 */
 int lc_ctl_beat(struct lc_ctl *, const struct lc_ctl_beat *);
+int lc_ctl_kick(struct lc_ctl *); /* connections wait that this process cannot take */
 /* ---- any thread */
 uint64_t lc_ctl_silent_ms(struct lc_ctl *); /* since the last heartbeat */
 /* With the last numbers and these; inflight 0: the last, too. */

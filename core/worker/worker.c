@@ -105,6 +105,26 @@ do_stop(void *arg)
 	lc_srv_quit(&w->srv);
 }
 
+static void send_beat(struct lc_srv *srv);
+
+static void
+do_kick(void *arg)
+{
+	struct worker *w = arg;
+
+	lc_gate_again(&w->srv);
+	send_beat(&w->srv); /* the arbiter sees that it was heard, and how much there is to do here */
+}
+
+/* The net layer's: see lc_gate_update(). */
+static void
+stranded(struct lc_srv *srv)
+{
+	struct worker *w = srv->proc;
+
+	lc_ctl_kick(w->ctl);
+}
+
 static void
 do_log(void *arg, uint32_t index, int fd)
 {
@@ -151,7 +171,7 @@ static void
 ctl_ready(struct lc_ev *ev, uint32_t events)
 {
 	static const struct lc_ctl_ops ops = {
-	    .drain = do_drain, .stop = do_stop, .log = do_log, .secret = do_secret, .lost = do_lost};
+	    .drain = do_drain, .stop = do_stop, .kick = do_kick, .log = do_log, .secret = do_secret, .lost = do_lost};
 	struct worker *w = (struct worker *)((char *)ev - offsetof(struct worker, ctl_ev));
 
 	(void)events;
@@ -499,6 +519,7 @@ run(struct worker *w)
 		return boot_failed(w, "epoll_ctl: %s", strerror(-r));
 	srv->proc = w;
 	srv->on_beat = send_beat;
+	srv->on_stranded = stranded;
 	lc_srv_listen(srv);
 	lc_fl_crash_install(srv->flight); /* again: a runtime may have set its own */
 	struct lc_watch_opts wo = {.loop = &srv->loop,

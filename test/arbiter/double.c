@@ -164,12 +164,18 @@ do_lost(void *arg)
 	((struct state *)arg)->lost = 1;
 }
 
+static void
+do_kick(void *arg)
+{
+	(void)arg; /* it has no loop */
+}
+
 /* A worker as it should be, or one that does not do as it is told. */
 static int
 serve(struct lc_ctl *c, int beats, int stubborn)
 {
 	static const struct lc_ctl_ops ops = {
-	    .drain = do_drain, .stop = do_stop, .lost = do_lost, .secret = do_secret, .log = do_log};
+	    .drain = do_drain, .stop = do_stop, .kick = do_kick, .lost = do_lost, .secret = do_secret, .log = do_log};
 	struct lc_ctl_beat beat = {.inflight = 7};
 	struct state st = {.stubborn = stubborn};
 

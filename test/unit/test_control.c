@@ -11,7 +11,7 @@
 struct seen {
 	uint8_t secret[32], before[32];
 	int secrets;
-	int drain, stop, lost, logs, fd;
+	int drain, stop, kick, lost, logs, fd;
 	uint32_t index;
 	int64_t ms;
 };
@@ -26,6 +26,11 @@ static void
 do_stop(void *arg)
 {
 	((struct seen *)arg)->stop++;
+}
+static void
+do_kick(void *arg)
+{
+	((struct seen *)arg)->kick++;
 }
 static void
 do_lost(void *arg)
@@ -53,7 +58,7 @@ do_secret(void *arg, const uint8_t secret[32])
 	memcpy(s->secret, secret, 32);
 }
 static const struct lc_ctl_ops ops = {
-    .drain = do_drain, .stop = do_stop, .lost = do_lost, .secret = do_secret, .log = do_log};
+    .drain = do_drain, .stop = do_stop, .kick = do_kick, .lost = do_lost, .secret = do_secret, .log = do_log};
 
 static struct lc_ctl *
 open_pair(lcimsg_chan **ret)
@@ -387,9 +392,11 @@ test_orders(void **state)
 	assert_int_equal(seen.drain, 1);
 	assert_in_range(seen.ms, 4000, 5000);
 	send_drain(a, -5000); /* it lay in the socket for too long */
+	say(a, LC_MSG_KICK);
 	say(a, LC_MSG_STOP);
 	lcimsg_flush(a);
 	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), 0);
+	assert_int_equal(seen.kick, 1);
 	assert_int_equal(seen.drain, 2);
 	assert_int_equal(seen.ms, 0);
 	assert_int_equal(seen.stop, 1);
@@ -440,6 +447,7 @@ test_words(void **state)
 			 0);
 	assert_true(lc_ctl_silent_ms(c) < 60000);
 	assert_int_equal(lc_ctl_beat_again(c, 77, 9), 0); /* the watchdog's */
+	assert_int_equal(lc_ctl_kick(c), 0);
 	assert_int_equal(lc_ctl_stuck(c, 5, UINT64_C(0x600000007)), 0);
 	memset(text, 'm', sizeof(text));
 	memcpy(text, "first", 5);
@@ -468,6 +476,9 @@ test_words(void **state)
 	assert_int_equal(lcimsg_get_u32(&r), 4);
 	assert_int_equal(lcimsg_get_u32(&r), 77);
 	assert_int_equal(lcimsg_end(&r), 0);
+	lcimsg_unref(m);
+	assert_int_equal(next(a, &m), 1);
+	assert_int_equal(lcimsg_type(m), LC_MSG_KICK_REQ);
 	lcimsg_unref(m);
 	assert_int_equal(next(a, &m), 1);
 	assert_int_equal(lcimsg_type(m), LC_MSG_STUCK);
