@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import random
 import re
 import signal
@@ -16,10 +17,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Start
+from conftest import Start, as_root
 from harness import ROOT, SANITIZED, Server, alive, children, config, descriptors, pool, quote, run, until
 from load import Load
 from pki import Authority
+from test_privileges import as_other, process
 from test_reload import h2_context, reload, reload_wholly, rewrite
 from test_tls import use
 from traffic import Traffic
@@ -381,6 +383,21 @@ def test_error_log_opened_anew(start: Start, site: Site, tmp_path: Path) -> None
     server.send_signal(signal.SIGUSR1)
     until(anew, "a new file")
     assert another() == str(log)
+
+
+@as_root
+def test_privileges(start: Start, worker: str) -> None:
+    """A root arbiter is the parent of forks that are not root, and can end them."""
+    server = as_other(start, config(pool(worker, inside="preload on;"), main="user nobody;"))
+    server.allow("SIGKILL")
+    status = process(server)["status"]
+    assert set(status["Uid"].split()) == {str(pwd.getpwnam("nobody").pw_uid)}
+    assert status["NoNewPrivs"].strip() == "1"
+    assert int(status["PPid"]) == server.pid
+    (pid,) = workers(server)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not alive(pid), "its death")
+    assert int(process(server)["status"]["PPid"]) == server.pid
 
 
 MODULE = """
