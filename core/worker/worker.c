@@ -78,14 +78,11 @@ set_signals(void)
 	const int others[] = {LC_FL_SIGNAL, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
 	struct sigaction sa = {.sa_handler = on_other, .sa_flags = SA_RESTART};
 	sigset_t none;
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	sigemptyset(&none);
-	if (fd < 0)
+	term_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (term_fd < 0)
 		return -errno;
-	if (term_fd >= 0)
-		close(term_fd); /* a zygote's, whose fork we are; TERM waits meanwhile */
-	term_fd = fd;
 	for (size_t k = 0; k < sizeof(others) / sizeof(others[0]); k++)
 		sigaction(others[k], &sa, NULL);
 	sa.sa_handler = on_term;
@@ -93,6 +90,23 @@ set_signals(void)
 	sa.sa_handler = SIG_IGN;
 	sigaction(SIGPIPE, &sa, NULL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	return 0;
+}
+
+/* In a fork of a zygote they are set, and the application may have changed some since.  TERM was blocked meanwhile. */
+static int
+keep_signals(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	sigset_t term;
+
+	if (fd < 0)
+		return -errno;
+	close(term_fd); /* the zygote's */
+	term_fd = fd;
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_UNBLOCK, &term, NULL);
 	return 0;
 }
 
@@ -581,7 +595,7 @@ work(struct worker *w, char *title, size_t room)
 {
 	int r;
 
-	if (set_signals() < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
+	if ((w->forked ? keep_signals() : set_signals()) < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
 		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
 		return 1;
 	}

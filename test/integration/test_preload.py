@@ -152,6 +152,28 @@ def test_hooks_and_slots(start: Start, worker: str, site: Site) -> None:
     assert hooks[-1] == f"child of {server.pid} has slot 0"
 
 
+DUMPS = """
+import faulthandler, pathlib, signal
+faulthandler.register(signal.SIGUSR1, file=(pathlib.Path(__file__).parent / "stacks").open("w"))
+"""
+
+
+def test_signal_handlers_of_the_application(start: Start, worker: str, site: Site) -> None:
+    """What it has set while it was imported holds in a worker, as without preload."""
+    stacks = site.folder / "stacks"
+    site.write(before=DUMPS)
+    for inside in ("", "preload on;"):
+        server = start(config(site.pool(worker, 1, inside)))
+        server.allow("exited with status 0")
+        (pid,) = ready(server, 1)
+        stacks.write_text("")
+        os.kill(pid, signal.SIGUSR1)
+        until(lambda: "most recent call first" in stacks.read_text(), "stacks")
+        os.kill(pid, signal.SIGTERM)  # ours still makes it finish
+        until(partial(gone, pid), "its end")
+        ready(server, 1)
+
+
 def test_zygote_killed(start: Start, worker: str, site: Site) -> None:
     """Its workers serve on, another one is started, and has the next worker."""
     server = start(config(site.pool(worker)), ready=2)
