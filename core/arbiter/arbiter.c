@@ -196,7 +196,7 @@ shrink(struct lc__arb *a, struct lc__pool *pool, uint32_t target)
 {
 	pool->target = target;
 	for (uint32_t i = 0; i < a->nprocs; i++)
-		if (a->procs[i]->pool == pool && a->procs[i]->index >= target)
+		if (a->procs[i]->kind == &lc__worker_kind && a->procs[i]->pool == pool && a->procs[i]->index >= target)
 			lc__proc_drain(a, a->procs[i]);
 }
 
@@ -366,7 +366,7 @@ serve(struct lc__arb *a)
 				lc__control_event(a, ev[i].data.u32, ev[i].events);
 			else if (ev[i].data.u32 < a->nprocs) /* a few reads: nobody keeps the others waiting */
 				lc__peer_read(a, a->procs[ev[i].data.u32], 4);
-		if (child)
+		if (child || a->reap_again)
 			lc__proc_reap(a);
 		for (uint32_t i = 0; i < a->nprocs; i++)
 			lc__proc_judge(a, a->procs[i]);

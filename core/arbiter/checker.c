@@ -23,6 +23,7 @@
 #include "log/log.h"
 #include "module/loader.h"
 #include "net/server.h"
+#include "worker/zygote.h"
 
 static const char *
 row_name(const struct lc_dirset *ds, uint32_t i)
@@ -76,15 +77,32 @@ check_listener(struct lc_conf *conf, const struct lc_block *b, struct lc_err *er
 	}
 }
 
+static void
+check_preload(const struct lc_conf *conf, const struct lc_block *pool, struct lc_err *err)
+{
+	const struct lc_conf_pool *p = lc_conf_get(conf, pool, &lc_core_pool);
+	const struct lc_block *b = lc_conf_next(pool, LC_C_WORKER, NULL);
+	const struct lc_mod *m = b ? lc_mod_find(b->name) : NULL;
+	const struct lc_worker *wk = m ? lc_mod_iface(m, LC_KIND_WORKER, LC_WORKER_VERSION) : NULL;
+	struct lc_conf_place at;
+
+	if (!p->preload || !wk || lc_zygote_can(wk))
+		return;
+	lc_conf_where(conf, pool, &lc_core_pool, "preload", &at);
+	lc_err_add(err, at.file, at.line, LC_ZYGOTE_REFUSAL, b->name);
+}
+
 /* What takes more than one module to judge. */
 static int
 check_listeners(struct lc_conf *conf, struct lc_err *err)
 {
 	const struct lc_block *pool = NULL, *b;
 
-	while ((pool = lc_conf_next(lc_conf_main_block(conf), LC_C_POOL, pool)))
+	while ((pool = lc_conf_next(lc_conf_main_block(conf), LC_C_POOL, pool))) {
 		for (b = NULL; (b = lc_conf_next(pool, LC_C_LISTEN, b));)
 			check_listener(conf, b, err);
+		check_preload(conf, pool, err);
+	}
 	lc_err_sort(err);
 	return lc_err_count(err) ? -EINVAL : 0;
 }

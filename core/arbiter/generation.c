@@ -65,7 +65,7 @@ raise_fd_limit(const struct lc__gen *g)
 	struct rlimit rl;
 
 	for (uint32_t i = 0; i < g->npools; i++)
-		need += 2 * (rlim_t)g->pools[i].target + g->pools[i].nlisteners + g->pools[i].naccess + 2;
+		need += 2 * (rlim_t)g->pools[i].target + g->pools[i].nlisteners + g->pools[i].naccess + 4;
 	need *= 2;
 	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur >= need)
 		return;
@@ -140,7 +140,9 @@ out:
 void
 lc__gen_spawn(struct lc__arb *a, struct lc__gen *g)
 {
-	for (uint32_t i = 0; i < g->npools; i++)
+	for (uint32_t i = 0; i < g->npools; i++) {
+		if (g->pools[i].conf->preload && !a->stopping && !g->retired)
+			lc__zygote_start(a, &g->pools[i]);
 		for (uint32_t k = 0; k < g->pools[i].target && !a->stopping && !g->retired; k++) {
 			struct lc__proc *slot = lc__proc_slot(a, &g->pools[i], k);
 
@@ -148,6 +150,7 @@ lc__gen_spawn(struct lc__arb *a, struct lc__gen *g)
 			if (slot)
 				lc__proc_spawn(a, slot);
 		}
+	}
 }
 
 bool
@@ -157,7 +160,8 @@ lc__gen_ready(const struct lc__arb *a, const struct lc__gen *g)
 		uint32_t ready = 0;
 
 		for (uint32_t k = 0; k < a->nprocs; k++)
-			ready += a->procs[k]->pool == &g->pools[i] && a->procs[k]->state == LC_PS_READY;
+			ready += a->procs[k]->kind == &lc__worker_kind && a->procs[k]->pool == &g->pools[i] &&
+				 a->procs[k]->state == LC_PS_READY;
 		if (ready < g->pools[i].target)
 			return false;
 	}

@@ -23,7 +23,8 @@
 static bool
 can_take(const struct lc__proc *p, const struct lc__sock *s)
 {
-	if (p->state != LC_PS_READY || p->told || p->kicked || p->diag || !lc__proc_configured(p))
+	if (p->kind != &lc__worker_kind || p->state != LC_PS_READY || p->told || p->kicked || p->diag ||
+	    !lc__proc_configured(p))
 		return false;
 	for (uint32_t i = 0; i < p->pool->nlisteners; i++)
 		if (p->pool->listeners[i].sock == s)

@@ -96,7 +96,8 @@ lc__error_log_open(struct lc__arb *a, struct lc__gen *g)
 	return 0;
 }
 
-/* To all workers that have been told of the old one; others are told of the new one when they are configured. */
+/* To all workers, and zygotes, whose workers have their descriptor 2, that have been told of the old one; others are
+ * told of the new one when they are configured. */
 static void
 send_fd(struct lc__arb *a, const struct lc__pool *pool, uint16_t type, uint32_t index, int fd)
 {
@@ -105,7 +106,7 @@ send_fd(struct lc__arb *a, const struct lc__pool *pool, uint16_t type, uint32_t 
 		lcimsg_msg *m;
 		int r;
 
-		if (!lc__proc_configured(p) || (pool && p->pool != pool))
+		if (!lc__proc_configured(p) || (pool && (p->pool != pool || p->kind != &lc__worker_kind)))
 			continue;
 		m = lcimsg_msg_new(type, 0);
 		if (pool)

@@ -18,6 +18,7 @@
 #define LC_ROLE_ARBITER 1u
 #define LC_ROLE_WORKER 2u
 #define LC_ROLE_SUCCESSOR 4u /* an arbiter that is to take over */
+#define LC_ROLE_ZYGOTE 8u    /* has loaded a pool's application, and forks its workers */
 
 /* States of a process as the arbiter sees it. */
 enum lc_pstate {
@@ -38,6 +39,8 @@ enum lc_pstate {
 /* And of a successor's. */
 #define LC_US_SETUP 4u
 #define LC_US_RUNNING 8u
+/* A zygote is set up as a worker is. */
+#define LC_ZS_RUNNING 16u
 
 /* Arbiter to worker */
 #define LC_MSG_CONFIG                                                                                                \
@@ -53,6 +56,8 @@ enum lc_pstate {
 #define LC_MSG_DRAIN 0x0110u  /* u64 deadline, ms of CLOCK_MONOTONIC: it may wait in the socket for a while */
 #define LC_MSG_STOP 0x0111u
 #define LC_MSG_KICK 0x0112u /* connections wait: queue up for them anew, if you can take one */
+/* Arbiter to zygote, one at a time */
+#define LC_MSG_FORK 0x0130u /* fd, the worker's end of its channel */
 /* Arbiter to its successor, then GO */
 #define LC_MSG_OFFER 0x0120u  /* fd, a listening socket; str address as the configuration has it; u8 LC_OFFER_* */
 #define LC_OFFER_OURS 0u      /* the file of a UNIX socket goes with it */
@@ -68,6 +73,9 @@ enum lc_pstate {
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
 #define LC_MSG_STUCK 0x0203u       /* u32 record of the recorder; u64 its call: beyond request_timeout for good */
 #define LC_MSG_KICK_REQ 0x0204u    /* connections wait that I cannot take */
+
+/* Zygote to arbiter */
+#define LC_MSG_FORKED 0x0230u /* u32 pid of the worker, by now a child of the arbiter's; 0: none, u32 errno */
 
 #define LC_BOOT_TEXT_MAX (12u << 10)
 #define LC_SECRET 32u /* random bytes of a pool, for keys that its processes share */

@@ -30,40 +30,43 @@ lc__last_line(const char *text, size_t n, char *buf, size_t size)
 	return buf;
 }
 
-/* CONFIG, LISTEN..., ACCESSLOG..., FILE..., FLIGHT, GO: all queued at once, in this order. */
+/* CONFIG, LISTEN..., ACCESSLOG..., FILE..., FLIGHT, GO: all queued at once, in this order.  A zygote gets none of what
+ * workers serve with: it has the configuration to load modules and the application. */
 int
 lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 {
 	struct lc__pool *pool = p->pool;
 	const struct lc__gen *g = pool->gen;
 	lcimsg_msg *m = lcimsg_msg_new(LC_MSG_CONFIG, 0);
+	bool serves = p->kind == &lc__worker_kind;
+	static const uint8_t no_secret[LC_SECRET];
 	int r;
 
 	lcimsg_put_memfd(m, pool->config_fd, pool->config_n, LCIMSG_FD_DUP);
 	lcimsg_put_u32(m, p->index);
 	lcimsg_put_u32(m, pool->target);
 	lcimsg_put_u32(m, g->number);
-	lcimsg_put_u32(m, pool->nlisteners);
+	lcimsg_put_u32(m, serves ? pool->nlisteners : 0);
 	lcimsg_put_u32(m, (uint32_t)g->log_level);
 	lcimsg_put_u8(m, lc__arb_first_start(a, pool));
-	lcimsg_put_bytes(m, pool->secret.now, LC_SECRET);
-	lcimsg_put_bytes(m, pool->secret.before, LC_SECRET);
+	lcimsg_put_bytes(m, serves ? pool->secret.now : no_secret, LC_SECRET);
+	lcimsg_put_bytes(m, serves ? pool->secret.before : no_secret, LC_SECRET);
 	lcimsg_put_str(m, g->prefix);
 	r = lcimsg_submit(p->chan, m);
-	for (uint32_t i = 0; r >= 0 && i < pool->nlisteners; i++) {
+	for (uint32_t i = 0; r >= 0 && serves && i < pool->nlisteners; i++) {
 		m = lcimsg_msg_new(LC_MSG_LISTEN, 0);
 		lcimsg_put_u32(m, pool->listeners[i].index);
 		lcimsg_put_str(m, pool->listeners[i].sock->name);
 		lcimsg_put_fd(m, pool->listeners[i].sock->fd, LCIMSG_FD_DUP);
 		r = lcimsg_submit(p->chan, m);
 	}
-	for (uint32_t i = 0; r >= 0 && i < pool->naccess; i++) {
+	for (uint32_t i = 0; r >= 0 && serves && i < pool->naccess; i++) {
 		m = lcimsg_msg_new(LC_MSG_ACCESSLOG, 0);
 		lcimsg_put_u32(m, i);
 		lcimsg_put_fd(m, pool->access_fd[i], LCIMSG_FD_DUP);
 		r = lcimsg_submit(p->chan, m);
 	}
-	for (uint32_t i = 0; r >= 0 && i < g->files.n; i++) {
+	for (uint32_t i = 0; r >= 0 && serves && i < g->files.n; i++) {
 		const struct lc__privfile *f = &g->files.v[i];
 
 		if (f->pool != (uint32_t)(pool - g->pools))
@@ -83,13 +86,28 @@ lc__peer_configure(struct lc__arb *a, struct lc__proc *p)
 	return r < 0 ? r : 0;
 }
 
+void
+lc__peer_boot_failed(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
+{
+	const char *text;
+	char head[160];
+	size_t n;
+
+	if (p->boot_failed || a->stopping || p->told)
+		return;
+	p->boot_failed = true;
+	text = lcimsg_data(m, &n);
+	snprintf(head, sizeof(head), "%s (pid %ld) could not start:", p->name, (long)p->pid);
+	lc_log_text(LC_LOG_ERROR, head, text, n);
+	if (lc__reload_owns(a, p->pool))
+		lc__reload_failed(a, "%s could not start: %s", p->name, lc__last_line(text, n, head, sizeof(head)));
+	(void)lc__arb_boot_failed(a, p->pool);
+}
+
 static void
 from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 {
 	struct lcimsg_reader r;
-	const char *text;
-	char head[160];
-	size_t n;
 	int err;
 
 	lcimsg_reader_init(&r, m);
@@ -138,16 +156,7 @@ from_worker(struct lc__arb *a, struct lc__proc *p, const lcimsg_msg *m)
 		lc__diag_begin(a, p, LC__DIAG_STUCK);
 		return;
 	case LC_MSG_BOOT_FAILED:
-		if (p->boot_failed || a->stopping || p->told)
-			return;
-		p->boot_failed = true;
-		text = lcimsg_data(m, &n);
-		snprintf(head, sizeof(head), "%s (pid %ld) could not start:", p->name, (long)p->pid);
-		lc_log_text(LC_LOG_ERROR, head, text, n);
-		if (lc__reload_owns(a, p->pool))
-			lc__reload_failed(a, "%s could not start: %s", p->name,
-					  lc__last_line(text, n, head, sizeof(head)));
-		(void)lc__arb_boot_failed(a, p->pool);
+		lc__peer_boot_failed(a, p, m);
 		return;
 	default: /* the table has no other of a worker's */
 		return;
@@ -269,7 +278,7 @@ lc__peer_write(struct lc__arb *a, struct lc__proc *p)
 {
 	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = p->id};
 
-	if (!p->chan || p->chan_eof || (p->ev == EPOLLIN && !(lcimsg_events(p->chan) & POLLOUT)))
+	if (!p->chan || p->chan_eof || p->asked || (p->ev == EPOLLIN && !(lcimsg_events(p->chan) & POLLOUT)))
 		return;
 	/* -EPIPE: the end shows up on the reading side, behind what the child still said. */
 	(void)lcimsg_flush(p->chan);

@@ -136,12 +136,12 @@ struct lc__kind {
 	void (*message)(struct lc__arb *, struct lc__proc *, const lcimsg_msg *);
 	void (*ended)(struct lc__arb *, struct lc__proc *); /* it is DEAD: what now */
 };
-extern const struct lc__kind lc__worker_kind, lc__checker_kind, lc__successor_kind;
+extern const struct lc__kind lc__worker_kind, lc__zygote_kind, lc__checker_kind, lc__successor_kind;
 
 struct lc__proc {
 	const struct lc__kind *kind; /* NULL: the entry is free */
 	char name[96];               /* "worker web/0", for logs */
-	struct lc__pool *pool;       /* workers: of which generation's pool */
+	struct lc__pool *pool;       /* workers, zygotes: of which generation's pool */
 	uint32_t index;              /* workers: the slot in the pool */
 	uint32_t id;                 /* in the table */
 	enum lc_pstate state;
@@ -152,7 +152,10 @@ struct lc__proc {
 	int64_t spawned_at, ready_at, beat_at, deadline;
 	int64_t partial_since;
 	bool was_ready, reaped, chan_eof, boot_failed;
-	bool told;    /* to drain or to exit */
+	bool told;              /* to drain or to exit */
+	bool waits;             /* in BACKOFF: for its pool's zygote, and not for a time */
+	bool asked;             /* in SPAWNING, or EXITING: the zygote has not said which process it is */
+	struct lc__proc *child; /* zygotes: the entry that is being forked; NULL: none */
 	bool leaving; /* its slot is another process's: it serves until that one is READY, and is not started again */
 	int tokens;
 	int64_t tokens_at;
@@ -238,6 +241,7 @@ struct lc__arb {
 	struct lc__control control;
 	struct lc__notify notify;
 	bool told_ready; /* every pool has served */
+	bool reap_again; /* somebody died whom a zygote may be about to tell of */
 	enum { LC__RUN, LC__GRACEFUL, LC__QUICK } stopping;
 	int exit_status;
 	char *pid_file;
@@ -336,13 +340,20 @@ struct lc__proc *lc__proc_new(struct lc__arb *, const struct lc__kind *, const c
 void lc__proc_free(struct lc__proc *);
 void lc__proc_state(struct lc__proc *, enum lc_pstate);
 bool lc__proc_live(const struct lc__proc *);
-/* A worker that has its configuration and can be told more: others learn what is new when they are configured. */
+/* A worker, or a zygote, that has its configuration and can be told more: others learn what is new when they are
+ * configured. */
 bool lc__proc_configured(const struct lc__proc *);
 const struct lc_conf_main *lc__proc_main(const struct lc__arb *, const struct lc__proc *);
 void lc__proc_spawn(struct lc__arb *, struct lc__proc *);
 /* Starts the child in an entry; with a channel if its kind has a role, then ch->fd3 is set here.  0 or -errno: the
  * entry is DEAD. */
 int lc__proc_start(struct lc__arb *, struct lc__proc *, struct lc__child *, int64_t deadline);
+/* The same without a child: another process will have it, whom *ret_fd is for.  It is not listened to before
+ * lc__proc_adopt(). */
+int lc__proc_offer(struct lc__arb *, struct lc__proc *, int *ret_fd);
+void lc__proc_adopt(struct lc__arb *, struct lc__proc *, pid_t);
+/* Nobody will have it: the entry is DEAD. */
+void lc__proc_forsake(struct lc__arb *, struct lc__proc *);
 /* Ends our interest in a READY process that lives on. */
 void lc__proc_let_go(struct lc__arb *, struct lc__proc *);
 void lc__proc_drain(struct lc__arb *, struct lc__proc *);
@@ -356,6 +367,12 @@ int64_t lc__proc_next_deadline(const struct lc__arb *, const struct lc__proc *);
 
 /* "gave no sign of life for ..." */
 void lc__hung_why(const struct lc__arb *, const struct lc__proc *, char *buf, size_t n);
+
+/* zygote.c: processes from which workers are forked (preload on) */
+void lc__zygote_start(struct lc__arb *, struct lc__pool *);
+/* In place of lc__proc_start(): the worker is forked, or waits until it can be. */
+void lc__zygote_fork(struct lc__arb *, struct lc__proc *);
+bool lc__zygote_forking(const struct lc__arb *); /* somebody whom we do not know yet may be a child of ours */
 
 /* flight.c: what a worker held, and what it is doing */
 int lc__flight_make(struct lc__proc *); /* 0 or -errno: it works without */
@@ -380,6 +397,7 @@ void lc__renew_done(struct lc__arb *, struct lc__proc *heir); /* the heir is REA
 void lc__peer_read(struct lc__arb *, struct lc__proc *, unsigned fills);
 void lc__peer_write(struct lc__arb *, struct lc__proc *);
 int lc__peer_configure(struct lc__arb *, struct lc__proc *);
+void lc__peer_boot_failed(struct lc__arb *, struct lc__proc *, const lcimsg_msg *);
 /* Of a traceback, what went wrong; into buf. */
 const char *lc__last_line(const char *text, size_t n, char *buf, size_t size);
 

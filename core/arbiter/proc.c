@@ -29,7 +29,8 @@
 #include "log/log.h"
 
 static const uint16_t legal[LC_PS_COUNT] = {
-    [LC_PS_EMPTY] = LC_PS_BIT(LC_PS_SPAWNING),
+    /* BACKOFF: there is no zygote to fork it yet */
+    [LC_PS_EMPTY] = LC_PS_BIT(LC_PS_SPAWNING) | LC_PS_BIT(LC_PS_BACKOFF),
     [LC_PS_SPAWNING] = LC_PS_BIT(LC_PS_STARTING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
     [LC_PS_STARTING] =
 	LC_PS_BIT(LC_PS_READY) | LC_PS_BIT(LC_PS_DRAINING) | LC_PS_BIT(LC_PS_EXITING) | LC_PS_BIT(LC_PS_DEAD),
@@ -60,7 +61,7 @@ lc__proc_live(const struct lc__proc *p)
 bool
 lc__proc_configured(const struct lc__proc *p)
 {
-	return p->kind == &lc__worker_kind && p->chan && !p->chan_eof &&
+	return (p->kind == &lc__worker_kind || p->kind == &lc__zygote_kind) && p->chan && !p->chan_eof &&
 	       (p->state == LC_PS_STARTING || p->state == LC_PS_READY || p->state == LC_PS_DRAINING);
 }
 
@@ -110,7 +111,8 @@ lc__proc_slot(struct lc__arb *a, struct lc__pool *pool, uint32_t index)
 	char name[96];
 
 	for (uint32_t i = 0; i < a->nprocs; i++)
-		if (a->procs[i]->pool == pool && a->procs[i]->index == index && !a->procs[i]->leaving)
+		if (a->procs[i]->kind == &lc__worker_kind && a->procs[i]->pool == pool && a->procs[i]->index == index &&
+		    !a->procs[i]->leaving)
 			return a->procs[i];
 	snprintf(name, sizeof(name), "worker %.64s/%u", pool->name, index);
 	p = lc__proc_new(a, &lc__worker_kind, name);
@@ -133,12 +135,12 @@ close_handles(struct lc__arb *a, struct lc__proc *p)
 	p->pidfd = -1;
 }
 
-int
-lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int64_t deadline)
+/* A new life of an entry; with a channel if its kind has a role: then *ret_fd is the other end.  0 or -errno. */
+static int
+begin(struct lc__arb *a, struct lc__proc *p, int64_t deadline, int *ret_fd)
 {
 	struct lcimsg_opts o = {
 	    .struct_size = sizeof(o), .flags = LCIMSG_OWN_FD, .role = LC_ROLE_ARBITER, .build = "licorne " LC_VERSION};
-	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = p->id};
 	int sv[2] = {-1, -1}, r = 0;
 
 	lc__proc_state(p, LC_PS_SPAWNING);
@@ -153,40 +155,110 @@ lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int6
 	memset(&p->beat, 0, sizeof(p->beat));
 	p->diagnosed = p->kicked = false;
 	p->diag = LC__DIAG_NONE;
+	p->waits = p->asked = false;
+	p->ev = 0;
 	if (p->kind == &lc__worker_kind && (r = lc__flight_make(p)) < 0)
 		lc_log(LC_LOG_WARN, "%s has no flight recorder: %s", p->name, strerror(-r));
-	r = 0;
 	p->starts++;
-
-	if (p->kind->role) {
-		r = lcimsg_pair(sv, SOCK_STREAM);
-		if (r == 0)
-			r = lcimsg_open(&p->chan, sv[0], &o);
-		p->ev = EPOLLIN;
-		if (r == 0 && epoll_ctl(a->epfd, EPOLL_CTL_ADD, sv[0], &ev) < 0)
-			r = -errno;
-		ch->fd3 = sv[1];
-	}
+	if (!p->kind->role)
+		return 0;
+	r = lcimsg_pair(sv, SOCK_STREAM);
 	if (r == 0)
-		p->pid = lc__child_spawn(ch);
-	if (sv[1] >= 0)
-		close(sv[1]);
-	if (r < 0 || p->pid < 0) {
-		r = r < 0 ? r : (int)p->pid;
-		p->pid = 0;
-		lc_log(LC_LOG_ERROR, "%s cannot be started: %s", p->name, strerror(-r));
-		snprintf(p->why, sizeof(p->why), "cannot be started: %s", strerror(-r));
-		close_handles(a, p);
-		lc__flight_free(p);
-		lc__proc_state(p, LC_PS_DEAD);
-		return r;
-	}
+		r = lcimsg_open(&p->chan, sv[0], &o);
+	*ret_fd = sv[1];
+	return r;
+}
+
+static int
+listen_to(struct lc__arb *a, struct lc__proc *p)
+{
+	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = p->id};
+
+	if (epoll_ctl(a->epfd, EPOLL_CTL_ADD, lcimsg_fd(p->chan), &ev) < 0)
+		return -errno;
+	p->ev = EPOLLIN;
+	return 0;
+}
+
+void
+lc__proc_forsake(struct lc__arb *a, struct lc__proc *p)
+{
+	p->pid = 0;
+	p->asked = false;
+	close_handles(a, p);
+	lc__flight_free(p);
+	lc__proc_state(p, LC_PS_DEAD);
+}
+
+static int
+cannot_start(struct lc__arb *a, struct lc__proc *p, int r)
+{
+	lc_log(LC_LOG_ERROR, "%s cannot be started: %s", p->name, strerror(-r));
+	snprintf(p->why, sizeof(p->why), "cannot be started: %s", strerror(-r));
+	lc__proc_forsake(a, p);
+	return r;
+}
+
+static void
+started(struct lc__arb *a, struct lc__proc *p)
+{
 	/* It cannot be another process: as long as we do not reap it, nobody gets its pid. */
 	p->pidfd = pidfd_open(p->pid, 0);
 	lc_log(LC_LOG_INFO, "%s started as pid %ld", p->name, (long)p->pid);
 	if (p->chan)
 		lc__peer_write(a, p);
+}
+
+int
+lc__proc_start(struct lc__arb *a, struct lc__proc *p, struct lc__child *ch, int64_t deadline)
+{
+	int fd = -1, r = begin(a, p, deadline, &fd);
+
+	if (r == 0 && p->chan)
+		r = listen_to(a, p);
+	if (fd >= 0)
+		ch->fd3 = fd;
+	if (r == 0 && (p->pid = lc__child_spawn(ch)) < 0)
+		r = (int)p->pid;
+	if (fd >= 0)
+		close(fd);
+	if (r < 0)
+		return cannot_start(a, p, r);
+	started(a, p);
 	return 0;
+}
+
+int
+lc__proc_offer(struct lc__arb *a, struct lc__proc *p, int *ret_fd)
+{
+	int fd = -1, r = begin(a, p, INT64_MAX, &fd);
+
+	if (r < 0) {
+		if (fd >= 0)
+			close(fd);
+		return cannot_start(a, p, r);
+	}
+	p->asked = true;
+	*ret_fd = fd;
+	return 0;
+}
+
+void
+lc__proc_adopt(struct lc__arb *a, struct lc__proc *p, pid_t pid)
+{
+	int r = listen_to(a, p);
+
+	p->asked = false;
+	p->pid = pid;
+	if (p->state == LC_PS_SPAWNING)
+		p->deadline = a->now + (int64_t)lc__proc_main(a, p)->startup_timeout;
+	else
+		p->deadline = a->now + LC__KILL_GRACE;
+	started(a, p);
+	if (p->state == LC_PS_EXITING)
+		lc__proc_signal(p, SIGKILL); /* told before there was anybody to tell */
+	else if (r < 0)
+		lc__proc_kill(a, p, SIGKILL, "cannot be listened to (%s)", strerror(-r));
 }
 
 void
@@ -196,8 +268,14 @@ lc__proc_spawn(struct lc__arb *a, struct lc__proc *p)
 	    .role = "worker", .fd3 = -1, .out = -1, .err = -1, .creds = &p->pool->gen->creds, .group = true};
 	char title[160];
 
+	if (p->kind == &lc__worker_kind && p->pool->conf->preload) {
+		lc__zygote_fork(a, p);
+		return;
+	}
 	snprintf(title, sizeof(title), "licorne: %s", p->name);
 	ch.title = title;
+	if (p->kind == &lc__zygote_kind)
+		ch.role = "zygote";
 	if (lc__proc_start(a, p, &ch, a->now + (int64_t)lc__proc_main(a, p)->startup_timeout) < 0)
 		p->kind->ended(a, p);
 }
@@ -333,10 +411,10 @@ tell_end(struct lc__arb *a, struct lc__proc *p)
 		level = LC_LOG_INFO;
 	else if (p->boot_failed)
 		level = LC_LOG_INFO; /* its text was logged */
-	if (p->kind != &lc__worker_kind)
+	if (!p->pool)
 		level = LC_LOG_DEBUG; /* who asked for it says more */
 	lc_log(level, "%s (pid %ld) %s after %.1f s%s%s", p->name, (long)p->pid, how, up,
-	       p->was_ready || p->boot_failed || p->kind != &lc__worker_kind ? "" : ", before it could serve", by);
+	       p->was_ready || p->boot_failed || !p->pool ? "" : ", before it could serve", by);
 	lc__flight_ended(a, p, level);
 }
 
@@ -361,9 +439,29 @@ bury(struct lc__arb *a, struct lc__proc *p, const siginfo_t *si)
 	p->kind->ended(a, p);
 }
 
+/* Only those whom we know, one by one. */
+static void
+reap_ours(struct lc__arb *a)
+{
+	for (uint32_t i = 0; i < a->nprocs; i++) {
+		struct lc__proc *p = a->procs[i];
+		siginfo_t si = {0}, gone;
+		id_t pid = (id_t)p->pid;
+
+		if (!lc__proc_live(p) || p->pid <= 0 || waitid(P_PID, pid, &si, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+		    si.si_pid == 0)
+			continue;
+		bury(a, p, &si);
+		(void)waitid(P_PID, pid, &gone, WEXITED | WNOHANG);
+	}
+}
+
+/* A worker may die before its zygote has said that it is one.  As long as that can be, who is not known stays what it
+ * is, a zombie that keeps its pid. */
 void
 lc__proc_reap(struct lc__arb *a)
 {
+	a->reap_again = false;
 	for (;;) {
 		siginfo_t si = {0}, gone;
 		struct lc__proc *p = NULL;
@@ -374,6 +472,11 @@ lc__proc_reap(struct lc__arb *a)
 		for (uint32_t i = 0; i < a->nprocs; i++)
 			if (a->procs[i]->pid == si.si_pid && lc__proc_live(a->procs[i]))
 				p = a->procs[i];
+		if (!p && lc__zygote_forking(a)) {
+			a->reap_again = true;
+			reap_ours(a);
+			return;
+		}
 		if (p)
 			bury(a, p, &si);
 		else
@@ -394,10 +497,13 @@ lc__proc_next_deadline(const struct lc__arb *a, const struct lc__proc *p)
 	case LC_PS_DEAD:
 		return INT64_MAX;
 	case LC_PS_READY:
-		d = p->beat_at + (int64_t)lc__proc_main(a, p)->heartbeat_timeout;
+		if (p->kind == &lc__zygote_kind) /* it has nothing to say but when it is asked */
+			d = p->child ? p->deadline : INT64_MAX;
+		else
+			d = p->beat_at + (int64_t)lc__proc_main(a, p)->heartbeat_timeout;
 		break;
 	default:
-		d = p->deadline;
+		d = p->waits || p->asked ? INT64_MAX : p->deadline;
 	}
 	if (p->diag && p->state == LC_PS_READY)
 		d = p->diag_until;
@@ -415,7 +521,8 @@ lc__proc_deadlines_push(struct lc__arb *a, int64_t late)
 	for (uint32_t i = 0; i < a->nprocs; i++) {
 		struct lc__proc *p = a->procs[i];
 
-		p->deadline += late;
+		if (p->deadline != INT64_MAX)
+			p->deadline += late;
 		p->beat_at += late;
 		p->diag_until += late;
 		p->diag_end += late;
@@ -458,6 +565,11 @@ lc__proc_judge(struct lc__arb *a, struct lc__proc *p)
 			      (double)(p->deadline - p->spawned_at) / 1000.0);
 		break;
 	case LC_PS_READY:
+		if (p->kind == &lc__zygote_kind) {
+			lc__proc_kill(a, p, SIGKILL, "has not forked a worker within heartbeat_timeout, %.1f s",
+				      (double)lc__proc_main(a, p)->heartbeat_timeout / 1000.0);
+			break;
+		}
 		lc__diag_begin(a, p, LC__DIAG_HUNG);
 		if (p->diag_until <= a->now)
 			lc__diag_turn(a, p);

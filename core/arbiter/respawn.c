@@ -93,7 +93,8 @@ crash(struct lc__arb *a, struct lc__pool *pool)
 static bool
 wanted(const struct lc__arb *a, const struct lc__proc *p)
 {
-	return !a->stopping && !p->pool->gen->retired && !p->leaving && p->index < p->pool->target;
+	return !a->stopping && !p->pool->gen->retired && !p->leaving &&
+	       (p->kind == &lc__zygote_kind || p->index < p->pool->target);
 }
 
 static void

@@ -72,7 +72,7 @@ tell(struct lc__arb *a, const struct lc__pool *pool)
 		lcimsg_msg *m;
 		int r;
 
-		if (!lc__proc_configured(p) || p->pool != pool)
+		if (!lc__proc_configured(p) || p->kind != &lc__worker_kind || p->pool != pool)
 			continue;
 		m = lcimsg_msg_new(LC_MSG_SECRET, 0);
 		lcimsg_put_bytes(m, pool->secret.now, LC_SECRET);

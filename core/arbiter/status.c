@@ -173,7 +173,7 @@ state_name(enum lc_pstate s, char buf[16])
 static void
 put_worker(FILE *f, const struct lc__arb *a, const struct lc__proc *p)
 {
-	bool live = lc__proc_live(p);
+	bool live = lc__proc_live(p) && p->pid > 0;
 	uint64_t rss = live ? lc__resident(p->pid) : 0;
 	char name[16];
 
@@ -194,7 +194,7 @@ put_worker(FILE *f, const struct lc__arb *a, const struct lc__proc *p)
 		fprintf(f, ",\"heartbeat\":%.3f", seconds(a->now - p->beat_at));
 	else
 		fputs(",\"heartbeat\":null", f);
-	if (p->state == LC_PS_BACKOFF)
+	if (p->state == LC_PS_BACKOFF && !p->waits)
 		fprintf(f, ",\"starts_in\":%.3f", seconds(p->deadline - a->now));
 	else
 		fputs(",\"starts_in\":null", f);
@@ -213,7 +213,7 @@ put_pool(FILE *f, const struct lc__arb *a, const struct lc__pool *pool)
 	for (uint32_t i = 0; i < a->nprocs; i++) {
 		const struct lc__proc *p = a->procs[i];
 
-		if (p->pool != pool)
+		if (p->kind != &lc__worker_kind || p->pool != pool)
 			continue;
 		restarts += p->leaving || !p->starts ? 0 : p->starts - 1;
 		if (!lc__proc_live(p))
@@ -237,7 +237,7 @@ put_pool(FILE *f, const struct lc__arb *a, const struct lc__pool *pool)
 		for (uint32_t i = 0; i < a->nprocs; i++) {
 			const struct lc__proc *p = a->procs[i];
 
-			if (p->pool != pool || p->state == LC_PS_EMPTY)
+			if (p->kind != &lc__worker_kind || p->pool != pool || p->state == LC_PS_EMPTY)
 				continue;
 			left += p->index > slot;
 			if (p->index != slot)
@@ -275,7 +275,7 @@ put_generations(FILE *f, const struct lc__arb *a)
 		const struct lc__proc *p = a->procs[i];
 		char name[16];
 
-		if (!p->kind || p->pool || !lc__proc_live(p))
+		if (!p->kind || p->kind == &lc__worker_kind || !lc__proc_live(p))
 			continue;
 		fprintf(f, "%s{\"name\":", sep);
 		sep = ",";

@@ -82,6 +82,13 @@ role_main(int argc, char **argv)
 		hide_args(argc, argv);
 		return lc_worker_main();
 	}
+	if (strcmp(role, "zygote") == 0) {
+		/* the kernel has them one behind the other */
+		size_t room = (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) - argv[0]) + 1;
+
+		hide_args(argc, argv);
+		return lc_zygote_main(argv[0], room);
+	}
 	argv[2] = argv[0];
 	argc -= 2;
 	argv += 2;

@@ -134,6 +134,7 @@ struct lc_conf_pool {
 	uint64_t max_age;                           /* ms; 0: no limit */
 	uint64_t max_rss;                           /* bytes; 0: no limit */
 	uint64_t request_timeout;                   /* ms that a call may take; 0: no limit */
+	uint8_t preload;                            /* workers are forked, the application loaded */
 };
 /* One access log of a pool. */
 struct lc_conf_access {

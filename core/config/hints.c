@@ -35,7 +35,7 @@ static const struct hint directives[] = {
     {"max_requests", "workers are not replaced after a number of requests, leave it out"},
     {"pid", "write: pid_file PATH;"},
     {"pidfile", "write: pid_file PATH;"},
-    {"preload_app", "each process imports the application itself, leave it out"},
+    {"preload_app", "write: preload on;"},
     {"proxy_pass", "licorne is no proxy, it runs the application: worker MODULE { ... }"},
     {"return", "write: route PREFIX return { status NUMBER; }"},
     {"rewrite", "write: route PREFIX return { status 301; location URL; }"},

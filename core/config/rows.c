@@ -283,6 +283,20 @@ static const struct lc_directive pool_rows[] = {
 	"process is\n"
 	"replaced; its other requests may finish within `graceful_timeout`. [What hangs](../operations-hangs.md) "
 	"shows it."),
+    LC_FLAG(struct lc_conf_pool, preload, "preload", LC_C_MAIN | LC_C_POOL, "off",
+	    "Is the application loaded once, and are the workers forked from the process that has it?",
+	    "With `on` there is one more process per pool, the zygote: it loads the application, and each worker is a "
+	    "fork of it.\n"
+	    "Workers share the memory of what was loaded until they write to it, and a worker that is replaced does "
+	    "not load\n"
+	    "anything again. A reload starts a new zygote, so the code is read anew.\n"
+	    "\n"
+	    "What the application opens while it is loaded is shared by all workers (connections to a database "
+	    "must not be), and\n"
+	    "it must not start threads then: a process that has more than one is not forked, and the start or the "
+	    "reload fails.\n"
+	    "The worker module has to be capable of it, which `licorne -t` checks. See "
+	    "[operations](../operations.md#preload)."),
 };
 
 static int

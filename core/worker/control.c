@@ -28,11 +28,12 @@
 struct lc_ctl {
 	lcimsg_chan *chan;
 	struct lc_ctl_setup setup;
-	uint32_t announced; /* listeners to come */
-	lcimsg_msg *config; /* owns text and prefix */
-	lcimsg_msg **names; /* one per listener */
-	lcimsg_msg **files; /* one per file: own path and content */
-	unsigned state;
+	uint32_t announced;                       /* listeners to come */
+	lcimsg_msg *config;                       /* owns text and prefix */
+	lcimsg_msg **names;                       /* one per listener */
+	lcimsg_msg **files;                       /* one per file: own path and content */
+	unsigned state, running;                  /* running: what the state will be after GO */
+	int fork_fd;                              /* of the worker that is asked for, -1: none */
 	bool go, handed, dead, drain, stop, kick; /* handed: the set-up is the caller's */
 	unsigned secrets;                         /* new ones, to be told */
 	int access_new[LC_CTL_ACCESS];            /* to be told, -1: none */
@@ -51,14 +52,14 @@ now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-int
-lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
+static int
+open_as(struct lc_ctl **ret, int fd, unsigned who, const char *role)
 {
 	struct lcimsg_opts o = {.struct_size = sizeof(o),
 				.flags = LCIMSG_OWN_FD,
 				.max_fds_in = 1,
 				.max_fd_sets = 64,
-				.role = LC_ROLE_WORKER,
+				.role = (uint16_t)who,
 				.build = role};
 	struct lc_ctl *c;
 	int r;
@@ -70,6 +71,8 @@ lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
 	if (!c)
 		return -ENOMEM;
 	c->state = LC_WS_SETUP;
+	c->running = who == LC_ROLE_ZYGOTE ? LC_ZS_RUNNING : LC_WS_RUNNING;
+	c->fork_fd = -1;
 	pthread_mutex_init(&c->mu, NULL);
 	c->setup.flight_fd = -1;
 	for (unsigned i = 0; i < LC_CTL_ACCESS; i++)
@@ -87,6 +90,18 @@ lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
 	}
 	*ret = c;
 	return 0;
+}
+
+int
+lc_ctl_open(struct lc_ctl **ret, int fd, const char *role)
+{
+	return open_as(ret, fd, LC_ROLE_WORKER, role);
+}
+
+int
+lc_ctl_open_zygote(struct lc_ctl **ret, int fd, const char *role)
+{
+	return open_as(ret, fd, LC_ROLE_ZYGOTE, role);
 }
 
 void
@@ -110,6 +125,8 @@ lc_ctl_close(struct lc_ctl *c)
 	}
 	if (!c->handed && c->setup.flight_fd >= 0)
 		close(c->setup.flight_fd);
+	if (c->fork_fd >= 0)
+		close(c->fork_fd);
 	lcimsg_unref(c->config);
 	lcimsg_close(c->chan);
 	pthread_mutex_destroy(&c->mu);
@@ -277,7 +294,7 @@ on_message(struct lc_ctl *c, lcimsg_msg *m)
 		if (!c->config || c->setup.nlisteners != c->announced)
 			return -EPROTO;
 		c->go = true;
-		c->state = LC_WS_RUNNING;
+		c->state = c->running;
 		return 0;
 	case LC_MSG_DRAIN:
 		lcimsg_reader_init(&r, m);
@@ -289,6 +306,11 @@ on_message(struct lc_ctl *c, lcimsg_msg *m)
 		return 0;
 	case LC_MSG_KICK:
 		c->kick = true;
+		return 0;
+	case LC_MSG_FORK:
+		if (c->fork_fd >= 0)
+			return -EPROTO;
+		c->fork_fd = lcimsg_take_fd(m, 0);
 		return 0;
 	default: /* HELLO */
 		return 0;
@@ -467,6 +489,18 @@ lc_ctl_kick(struct lc_ctl *c)
 }
 
 int
+lc_ctl_forked(struct lc_ctl *c, uint32_t pid, uint32_t err)
+{
+	uint8_t b[8];
+
+	for (int i = 0; i < 4; i++) {
+		b[i] = (uint8_t)(pid >> 8 * i);
+		b[4 + i] = (uint8_t)(err >> 8 * i);
+	}
+	return say(c, LC_MSG_FORKED, b, sizeof(b));
+}
+
+int
 lc_ctl_boot_failed(struct lc_ctl *c, const char *text, size_t n)
 {
 	static const char cut[] = "\n... (cut) ...\n";
@@ -539,6 +573,12 @@ lc_ctl_dispatch(struct lc_ctl *c, const struct lc_ctl_ops *ops, void *arg)
 	if (c->stop) {
 		c->stop = false;
 		ops->stop(arg);
+	}
+	if (c->fork_fd >= 0) {
+		int fd = c->fork_fd;
+
+		c->fork_fd = -1;
+		ops->fork(arg, fd);
 	}
 	if (r < 0) {
 		if (r == -EPROTO && *lcimsg_why(c->chan))

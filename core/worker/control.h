@@ -51,11 +51,14 @@ struct lc_ctl_ops {
 	void (*lost)(void *arg);                       /* the arbiter is gone: as drain, listeners closed at once */
 	void (*secret)(void *arg, const uint8_t secret[32]); /* the pool's new one; setup's have changed, too */
 	void (*log)(void *arg, uint32_t index, int fd); /* the access log's file in place of the old one; fd is yours */
+	void (*fork)(void *arg, int fd); /* zygotes: a worker shall be forked, and have this channel; fd is yours */
 };
 
 /* Close-on-exec from here.  lc_ctl_setup() also sets this process's log level: the arbiter says it.  A new error log
  * becomes descriptor 2 in lc_ctl_dispatch(), without a word. */
 int lc_ctl_open(struct lc_ctl **ret, int fd, const char *role);
+/* That of a zygote (zygote.h): after GO it is asked to fork, and to end.  No listener, log or file comes with it. */
+int lc_ctl_open_zygote(struct lc_ctl **ret, int fd, const char *role);
 int lc_ctl_setup(struct lc_ctl *, const struct lc_ctl_setup **ret); /* waits for GO; valid until lc_ctl_close() */
 int lc_ctl_fd(const struct lc_ctl *);
 int lc_ctl_wants_write(const struct lc_ctl *); /* 1: call lc_ctl_dispatch() when writable, too */
@@ -63,6 +66,8 @@ int lc_ctl_ready(struct lc_ctl *);
 int lc_ctl_boot_failed(struct lc_ctl *, const char *text, size_t n); /* flushes; the caller then exits 3 */
 int lc_ctl_beat(struct lc_ctl *, const struct lc_ctl_beat *);
 int lc_ctl_kick(struct lc_ctl *); /* connections wait that this process cannot take */
+/* A zygote's answer: the worker, or 0 and an errno. */
+int lc_ctl_forked(struct lc_ctl *, uint32_t pid, uint32_t err);
 /* ---- any thread */
 uint64_t lc_ctl_silent_ms(struct lc_ctl *); /* since the last heartbeat */
 /* With the last numbers and these; inflight 0: the last, too. */
@@ -70,10 +75,12 @@ int lc_ctl_beat_again(struct lc_ctl *, uint32_t call, uint32_t inflight);
 int lc_ctl_stuck(struct lc_ctl *, uint32_t record, uint64_t call);
 /* ---- */
 int lc_ctl_dispatch(struct lc_ctl *, const struct lc_ctl_ops *,
-		    void *arg); /* 0, or -errno: channel is dead (lost was called) */
-void lc_ctl_close(struct lc_ctl *);
+		    void *arg);     /* 0, or -errno: channel is dead (lost was called) */
+void lc_ctl_close(struct lc_ctl *); /* a forked child may */
 
 /* The role's main functions, called by cli/main.c after re-execution. */
 int lc_worker_main(void);
+/* Returns in its workers.  title: argv[0], `room` bytes that it may use, for theirs. */
+int lc_zygote_main(char *title, size_t room);
 
 #endif

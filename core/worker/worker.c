@@ -9,10 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,6 +26,7 @@
 #include "net/route.h"
 #include "worker/control.h"
 #include "worker/watch.h"
+#include "worker/zygote.h"
 
 #define LC_EXIT_BOOT 3
 #define LC_BEAT_MS 1000u    /* or a quarter of heartbeat_timeout, if that is less */
@@ -42,6 +45,9 @@ struct worker {
 	struct lc_watch *watch;
 	struct lc_fl *flight;
 	char role[80];
+	struct lc_conf *loaded; /* forked: the configuration with which the application was loaded */
+	bool forked;
+	pid_t arbiter;
 };
 
 static int term_fd = -1;
@@ -84,6 +90,23 @@ set_signals(void)
 	sa.sa_handler = SIG_IGN;
 	sigaction(SIGPIPE, &sa, NULL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	return 0;
+}
+
+/* In a fork of a zygote they are set, and the application may have changed some since.  TERM was blocked meanwhile. */
+static int
+keep_signals(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	sigset_t term;
+
+	if (fd < 0)
+		return -errno;
+	close(term_fd); /* the zygote's */
+	term_fd = fd;
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_UNBLOCK, &term, NULL);
 	return 0;
 }
 
@@ -487,8 +510,10 @@ open_routes(struct worker *w)
 	return 0;
 }
 
+enum start { START_WORKER, START_ZYGOTE };
+
 static int
-start_module(struct worker *w)
+start_module(struct worker *w, enum start how)
 {
 	const struct lc_block *b = lc_conf_next(w->pool, LC_C_WORKER, NULL);
 	struct lc_mod *m = b ? lc_mod_find(b->name) : NULL;
@@ -496,7 +521,16 @@ start_module(struct worker *w)
 	w->srv.wk = m ? lc_mod_iface(m, LC_KIND_WORKER, LC_WORKER_VERSION) : NULL;
 	if (!w->srv.wk)
 		return boot_failed(w, "%s is not a worker module", b ? b->name : "(none)");
-	int r = w->srv.wk->init(&w->srv.ctx, lc_worker_table(), lc_conf_get(w->conf, b, &m->dirset), &w->srv.w);
+	int r;
+	if (how == START_WORKER && w->forked) {
+		r = w->srv.wk->forked(w->srv.w);
+	} else if (how == START_WORKER) {
+		r = w->srv.wk->init(&w->srv.ctx, lc_worker_table(), lc_conf_get(w->conf, b, &m->dirset), &w->srv.w);
+	} else if (!lc_zygote_can(w->srv.wk)) {
+		return boot_failed(w, LC_ZYGOTE_REFUSAL, b->name);
+	} else {
+		r = w->srv.wk->preload(&w->srv.ctx, lc_worker_table(), lc_conf_get(w->conf, b, &m->dirset), &w->srv.w);
+	}
 	if (r < 0) {
 		if (w->srv.boot_error)
 			return boot_failed(w, "%s", w->srv.boot_error);
@@ -551,23 +585,50 @@ run(struct worker *w)
 	return r < 0 ? 1 : 0;
 }
 
-int
-lc_worker_main(void)
+/* Facts about us of which modules ask; what else is theirs comes with set_*(). */
+static int
+get_configured(struct worker *w)
 {
-	struct worker *w = calloc(1, sizeof(*w));
+	int r = configure(w);
+
+	if (r)
+		return r;
+	w->srv.pool = w->pool->name;
+	w->srv.processes = w->setup->processes;
+	w->srv.slot = w->setup->slot;
+	w->srv.request_timeout = w->pool_conf->request_timeout;
+	return 0;
+}
+
+/* What is in the process list.  `room`: a zygote's workers have the place of its title for theirs. */
+static void
+set_title(const struct worker *w, char *title, size_t room)
+{
+	if (!room)
+		return;
+	memset(title, 0, room);
+	snprintf(title, room, "licorne: worker %.64s/%u", w->pool->name, w->setup->slot);
+}
+
+/* From the set-up to the end. */
+static int
+work(struct worker *w, char *title, size_t room)
+{
 	int r;
 
-	lc_log_role("worker");
-	if (!w || set_signals() < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
+	if ((w->forked ? keep_signals() : set_signals()) < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
 		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
 		return 1;
 	}
 	if ((r = lc_ctl_setup(w->ctl, &w->setup)) < 0) {
-		if (r == -ESHUTDOWN) /* no longer needed */
+		if (r == -ESHUTDOWN || (w->forked && r == -EPIPE)) /* no longer needed */
 			return 0;
 		lc_log(LC_LOG_ERROR, "no configuration came from the arbiter: %s", strerror(-r));
 		return 1;
 	}
+	/* What was configured has been adopted: the arbiter is our parent by now, or it is dead. */
+	if (w->forked && (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 || getppid() != w->arbiter))
+		return 1;
 	snprintf(w->role, sizeof(w->role), "%u", w->setup->slot);
 	setenv("LICORNE_SLOT", w->role, 1); /* before anything of the application's runs */
 	if (w->setup->flight_fd >= 0 && (r = lc_fl_open(&w->flight, w->setup->flight_fd)) < 0) {
@@ -575,20 +636,19 @@ lc_worker_main(void)
 		close(w->setup->flight_fd);
 	}
 	lc_fl_crash_install(w->flight);
-	lc_srv_register_tables();
+	if (!w->forked)
+		lc_srv_register_tables();
 	if ((r = lc_srv_init(&w->srv)) < 0)
 		return boot_failed(w, "cannot start: %s", strerror(-r));
 	w->srv.flight = w->flight;
-	if ((r = configure(w)))
+	if ((r = get_configured(w)))
 		return r;
+	set_title(w, title, room);
 	snprintf(w->role, sizeof(w->role), "%s/%u", w->pool->name, w->setup->slot);
 	lc_log_role(w->role);
-	w->srv.pool = w->pool->name;
-	w->srv.processes = w->setup->processes;
-	w->srv.slot = w->setup->slot;
-	w->srv.request_timeout = w->pool_conf->request_timeout;
 	w->srv.max_conns = connection_limit(w->pool_conf->worker_connections);
-	if ((r = set_access_logs(w)) || (r = set_listeners(w)) || (r = open_routes(w)) || (r = start_module(w)))
+	if ((r = set_access_logs(w)) || (r = set_listeners(w)) || (r = open_routes(w)) ||
+	    (r = start_module(w, START_WORKER)))
 		return r;
 	r = run(w);
 	lc_routes_close(&w->srv);
@@ -598,5 +658,66 @@ lc_worker_main(void)
 	lc_fl_close(w->flight);
 	lc_ctl_close(w->ctl);
 	lc_conf_free(w->conf);
+	lc_conf_free(w->loaded);
 	return r;
+}
+
+int
+lc_worker_main(void)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+
+	lc_log_role("worker");
+	if (!w) {
+		lc_log(LC_LOG_CRIT, "cannot start: no memory");
+		return 1;
+	}
+	return work(w, NULL, 0);
+}
+
+int
+lc_zygote_main(char *title, size_t room)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	char threads[256];
+	unsigned n;
+	int r;
+
+	lc_log_role("zygote");
+	if (!w || set_signals() < 0 || lc_ctl_open_zygote(&w->ctl, 3, "zygote") < 0) {
+		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
+		return 1;
+	}
+	w->arbiter = getppid();
+	if ((r = lc_ctl_setup(w->ctl, &w->setup)) < 0) {
+		if (r == -ESHUTDOWN)
+			return 0;
+		lc_log(LC_LOG_ERROR, "no configuration came from the arbiter: %s", strerror(-r));
+		return 1;
+	}
+	lc_srv_register_tables();
+	if ((r = get_configured(w)))
+		return r;
+	snprintf(w->role, sizeof(w->role), "%s/zygote", w->pool->name);
+	lc_log_role(w->role);
+	if ((r = start_module(w, START_ZYGOTE)))
+		return r;
+	n = lc_zygote_threads(threads, sizeof(threads));
+	if (n != 1)
+		return boot_failed(
+		    w,
+		    "preload: there are %u threads after the application was loaded (%s), and a process can only be "
+		    "forked with one: the application must start threads when it serves and not when it is loaded, or "
+		    "the pool needs `preload off`",
+		    n, threads);
+	lc_ctl_ready(w->ctl);
+	lc_zygote_serve(w->ctl, w->srv.wk, w->srv.w, term_fd);
+	/* A worker, with its channel. */
+	w->loaded = w->conf; /* the module has a part of it */
+	w->conf = NULL;
+	w->ctl = NULL;
+	w->setup = NULL;
+	w->forked = true;
+	lc_log_role("worker");
+	return work(w, title, room);
 }

@@ -3,7 +3,8 @@
  * double.c - the real arbiter with workers that do what a script says.
  *
  * `arbiter-double CONF` serves a configuration; its children come back as "--role worker" and read a word from the file
- * $LC_SCRIPTS/SLOT, else $LC_SCRIPTS/all: what to do.  What they see of themselves they write to their log.
+ * $LC_SCRIPTS/SLOT, else $LC_SCRIPTS/all: what to do.  What they see of themselves they write to their log.  Zygotes
+ * ("--role zygote") have $LC_SCRIPTS/zygote; their workers have `all`.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -13,14 +14,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "arbiter/arbiter.h"
 #include "arbiter/msg.h"
 #include "log/log.h"
 #include "worker/control.h"
+#include "worker/zygote.h"
 
 static const char *title;
 static volatile sig_atomic_t term;
@@ -323,6 +327,121 @@ lc_worker_main(void)
 	return serve(c, 1, IS("stubborn"));
 }
 
+/* ---- zygotes ---- */
+
+static int fork_fd = -1;
+
+static void
+do_fork(void *arg, int fd)
+{
+	(void)arg;
+	fork_fd = fd;
+}
+
+static void
+do_nothing(void *w, uint32_t when)
+{
+	(void)w;
+	(void)when;
+}
+
+/* A worker that is dead before anybody hears of it. */
+static pid_t
+stillborn(void)
+{
+	char path[64], line[256];
+	int p[2], dead = 0;
+	pid_t pid = -1, between;
+
+	if (pipe(p) < 0)
+		return -1;
+	between = fork();
+	if (between == 0) {
+		pid = fork();
+		if (pid == 0)
+			_exit(7);
+		_exit(write(p[1], &pid, sizeof(pid)) != sizeof(pid));
+	}
+	if (read(p[0], &pid, sizeof(pid)) != sizeof(pid))
+		return -1;
+	(void)waitpid(between, NULL, 0);
+	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	while (!dead) {
+		FILE *f = fopen(path, "re");
+
+		dead = !f || (fgets(line, sizeof(line), f) && strstr(line, ") Z"));
+		if (f)
+			fclose(f);
+		(void)poll(NULL, 0, 5);
+	}
+	(void)poll(NULL, 0, 50); /* the arbiter has seen that somebody died: it must not have let go of the number */
+	return pid;
+}
+
+static int
+zygote(void)
+{
+	static const struct lc_ctl_ops ops = {
+	    .drain = do_drain, .stop = do_stop, .lost = do_lost, .secret = do_secret, .log = do_log, .fork = do_fork};
+	static const struct lc_worker wk = {.size = sizeof(wk), .forking = do_nothing};
+	const struct lc_ctl_setup *setup;
+	char path[512], s[64] = "ok";
+	struct state st = {0};
+	struct lc_ctl *c;
+	FILE *f;
+
+	lc_log_role("zygote");
+	snprintf(path, sizeof(path), "%s/zygote", getenv("LC_SCRIPTS"));
+	f = fopen(path, "re");
+	if (f) {
+		if (fscanf(f, "%63s", s) != 1)
+			strcpy(s, "ok");
+		fclose(f);
+	}
+	lc_log(LC_LOG_NOTICE, "zygote's script %s", s);
+	if (lc_ctl_open_zygote(&c, 3, "double") < 0 || lc_ctl_setup(c, &setup) < 0)
+		return 1;
+	if (IS("look"))
+		tell_self(setup);
+	lc_ctl_ready(c);
+	if (IS("beats"))
+		raw(LC_MSG_HEARTBEAT, 0, "1234567890123456789012345678", 28);
+	if (IS("unasked"))
+		lc_ctl_forked(c, (uint32_t)getppid(), 0);
+	if (IS("ok") || IS("look")) {
+		int stop = eventfd(0, EFD_CLOEXEC);
+
+		lc_zygote_serve(c, &wk, NULL, stop);
+		close(stop);
+		title = "licorne: forked/all";
+		sigprocmask(SIG_SETMASK, &(sigset_t){0}, NULL);
+		return lc_worker_main();
+	}
+	while (!st.leave && !st.lost) {
+		struct pollfd p = {.fd = lc_ctl_fd(c), .events = POLLIN};
+
+		if (poll(&p, 1, -1) > 0)
+			lc_ctl_dispatch(c, &ops, &st);
+		if (fork_fd < 0)
+			continue;
+		close(fork_fd);
+		fork_fd = -1;
+		if (IS("lies-arbiter"))
+			lc_ctl_forked(c, (uint32_t)getppid(), 0);
+		if (IS("lies-init"))
+			lc_ctl_forked(c, 1, 0);
+		if (IS("lies-self"))
+			lc_ctl_forked(c, (uint32_t)getpid(), 0);
+		if (IS("fails"))
+			lc_ctl_forked(c, 0, EAGAIN);
+		if (IS("dies"))
+			return 9;
+		if (IS("stillborn"))
+			lc_ctl_forked(c, (uint32_t)stillborn(), 0);
+	}
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -333,7 +452,9 @@ main(int argc, char **argv)
 	signal(SIGABRT, SIG_DFL);
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* crashes are asked for */
 	if (argc >= 3 && strcmp(argv[1], "--role") == 0)
-		_exit(lc_worker_main()); /* what it leaks on purpose is of no interest */
+		_exit(strcmp(argv[2], "zygote") == 0
+			  ? zygote()
+			  : lc_worker_main()); /* what it leaks on purpose is of no interest */
 	if (argc != 2)
 		return LC_EXIT_USAGE;
 	lc_arb_remember(argv);

@@ -255,6 +255,9 @@ main(void)
 	MEMBER(lc_worker, status);
 	MEMBER(lc_worker, fini);
 	MEMBER(lc_worker, overdue);
+	MEMBER(lc_worker, preload);
+	MEMBER(lc_worker, forking);
+	MEMBER(lc_worker, forked);
 
 	/* handler.h */
 	STRUCT(lc_route);

@@ -11,7 +11,7 @@
 struct seen {
 	uint8_t secret[32], before[32];
 	int secrets;
-	int drain, stop, kick, lost, logs, fd;
+	int drain, stop, kick, lost, logs, forks, fd;
 	uint32_t index;
 	int64_t ms;
 };
@@ -57,11 +57,24 @@ do_secret(void *arg, const uint8_t secret[32])
 	memcpy(s->before, s->secret, 32);
 	memcpy(s->secret, secret, 32);
 }
-static const struct lc_ctl_ops ops = {
-    .drain = do_drain, .stop = do_stop, .kick = do_kick, .lost = do_lost, .secret = do_secret, .log = do_log};
+static void
+do_fork(void *arg, int fd)
+{
+	struct seen *s = arg;
+
+	s->forks++;
+	close(fd);
+}
+static const struct lc_ctl_ops ops = {.drain = do_drain,
+				      .stop = do_stop,
+				      .kick = do_kick,
+				      .lost = do_lost,
+				      .secret = do_secret,
+				      .log = do_log,
+				      .fork = do_fork};
 
 static struct lc_ctl *
-open_pair(lcimsg_chan **ret)
+open_as(lcimsg_chan **ret, int (*open)(struct lc_ctl **, int, const char *))
 {
 	struct lcimsg_opts o = {.struct_size = sizeof(o), .flags = LCIMSG_OWN_FD, .role = LC_ROLE_ARBITER};
 	struct lc_ctl *c = NULL;
@@ -70,9 +83,15 @@ open_pair(lcimsg_chan **ret)
 	lc_log_level(1); /* what is provoked is not to be read */
 	assert_int_equal(lcimsg_pair(sv, SOCK_STREAM), 0);
 	assert_int_equal(lcimsg_open(ret, sv[0], &o), 0);
-	assert_int_equal(lc_ctl_open(&c, sv[1], "test"), 0);
+	assert_int_equal(open(&c, sv[1], "test"), 0);
 	assert_int_equal(fcntl(sv[1], F_GETFD), FD_CLOEXEC);
 	return c;
+}
+
+static struct lc_ctl *
+open_pair(lcimsg_chan **ret)
+{
+	return open_as(ret, lc_ctl_open);
 }
 
 static void
@@ -379,6 +398,64 @@ test_secrets(void **state)
 }
 
 static void
+send_fork(lcimsg_chan *a)
+{
+	int fd = marked('W');
+
+	assert_int_equal(lcimsg_send(a, LC_MSG_FORK, 0, NULL, 0, &fd, 1, LCIMSG_FD_TAKE), 0);
+	assert_int_equal(lcimsg_flush(a), 0);
+}
+
+/* A zygote is asked to fork, and answers; what is a worker's to get is not a zygote's, nor the other way round. */
+static void
+test_zygote(void **state)
+{
+	static const uint8_t answer[8] = {0x01, 0x02, 0x03, 0x00, 11, 0, 0, 0};
+	struct seen seen = {.fd = -1};
+	const struct lc_ctl_setup *s;
+	lcimsg_chan *a;
+	struct lc_ctl *c = open_as(&a, lc_ctl_open_zygote);
+	lcimsg_msg *m = NULL;
+	size_t n;
+
+	send_config(a, 0);
+	say(a, LC_MSG_GO);
+	lcimsg_flush(a);
+	assert_int_equal(lc_ctl_setup(c, &s), 0);
+	for (int k = 1; k <= 2; k++) {
+		send_fork(a);
+		assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), 0);
+		assert_int_equal(seen.forks, k);
+	}
+	assert_int_equal(lc_ctl_forked(c, 0x30201, 11), 0);
+	while (!m || lcimsg_type(m) == LCIMSG_TYPE_HELLO) {
+		lcimsg_unref(m);
+		m = NULL;
+		if (lcimsg_recv(a, &m) == 0)
+			assert_int_equal(lcimsg_fill(a), 1);
+	}
+	assert_int_equal(lcimsg_peer(a)->role, LC_ROLE_ZYGOTE);
+	assert_int_equal(lcimsg_type(m), LC_MSG_FORKED);
+	assert_memory_equal(lcimsg_data(m, &n), answer, 8);
+	assert_int_equal(n, 8);
+	lcimsg_unref(m);
+	send_secret(a, 'x');
+	lcimsg_flush(a);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), -EPROTO);
+	assert_int_equal(seen.secrets, 0);
+	assert_int_equal(lc_ctl_forked(c, 1, 0), -EPIPE);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+
+	c = running(&a);
+	send_fork(a);
+	assert_int_equal(lc_ctl_dispatch(c, &ops, &seen), -EPROTO);
+	assert_int_equal(seen.forks, 2);
+	lc_ctl_close(c);
+	lcimsg_close(a);
+}
+
+static void
 test_orders(void **state)
 {
 	lcimsg_chan *a;
@@ -526,9 +603,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(test_setup),           CASE(test_logs),    CASE(test_setup_errors),
-	    CASE(test_order_behind_go), CASE(test_secrets), CASE(test_orders),
-	    CASE(test_garbage),         CASE(test_words),   CASE(test_arbiter_does_not_read),
+	    CASE(test_setup),        CASE(test_logs),
+	    CASE(test_setup_errors), CASE(test_order_behind_go),
+	    CASE(test_secrets),      CASE(test_orders),
+	    CASE(test_zygote),       CASE(test_garbage),
+	    CASE(test_words),        CASE(test_arbiter_does_not_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

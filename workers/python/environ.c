@@ -778,6 +778,15 @@ base_put(const char *name, PyObject *value)
 }
 
 int
+lcpy_environ_facts(const struct lcpy_facts *facts)
+{
+	if (base_put("wsgi.multithread", PyBool_FromLong(facts->multithread)) < 0 ||
+	    base_put("wsgi.multiprocess", PyBool_FromLong(facts->multiprocess)) < 0)
+		return -1;
+	return 0;
+}
+
+int
 lcpy_environ_init(const struct lcpy_facts *facts, const struct lcpy_conf *conf)
 {
 	base.dict = PyDict_New();
@@ -808,9 +817,7 @@ lcpy_environ_init(const struct lcpy_facts *facts, const struct lcpy_conf *conf)
 	    base_put("GATEWAY_INTERFACE", PyUnicode_FromString("CGI/1.1")) < 0 ||
 	    base_put("wsgi.version", Py_BuildValue("(ii)", 1, 0)) < 0 ||
 	    base_put("wsgi.input", Py_NewRef(lcpy_input_empty())) < 0 ||
-	    base_put("wsgi.errors", Py_NewRef(lcpy_errors())) < 0 ||
-	    base_put("wsgi.multithread", PyBool_FromLong(facts->multithread)) < 0 ||
-	    base_put("wsgi.multiprocess", PyBool_FromLong(facts->multiprocess)) < 0 ||
+	    base_put("wsgi.errors", Py_NewRef(lcpy_errors())) < 0 || lcpy_environ_facts(facts) < 0 ||
 	    base_put("wsgi.run_once", Py_NewRef(Py_False)) < 0 ||
 	    base_put("wsgi.input_terminated", Py_NewRef(Py_True)) < 0 ||
 	    base_put("wsgi.file_wrapper", Py_NewRef(lcpy_file_wrapper())) < 0 ||

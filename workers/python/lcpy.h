@@ -88,7 +88,15 @@ extern struct lcpy_runtime lcpy;
 int lcpy_load(const struct lc_host *);
 int lcpy_check(const void *conf, struct lc_err *);
 /* Main thread.  Starts Python and imports the application; 0 with the GIL held, or -errno after boot_error(). */
-int lcpy_init(struct lc_wctx *, const struct lc_worker_api *, const struct lcpy_conf *, const struct lcpy_facts *);
+typedef int lcpy_start(struct lc_wctx *, const struct lc_worker_api *, const struct lcpy_conf *,
+		       const struct lcpy_facts *);
+lcpy_start lcpy_init;
+/* The same in a process from which workers are forked; it may not have started a thread. */
+lcpy_start lcpy_preload;
+/* Main thread, GIL held.  There, around a fork; and in the worker: what differs between workers.  0, or -errno after
+ * boot_error(). */
+void lcpy_forking(uint32_t when);
+int lcpy_forked(const struct lcpy_facts *);
 /* Main thread, GIL held, no call running: finalises the interpreter. */
 void lcpy_fini(void);
 /* 0, or -EINVAL and a sentence: the environment does not exist or is of another version. */
@@ -150,8 +158,9 @@ lcpy_same(PyObject *s, const char *p, size_t n)
 
 /* ---- environ (environ.c); GIL held ---- */
 int lcpy_environ_init(const struct lcpy_facts *, const struct lcpy_conf *);
-int lcpy_environ_reserved(const char *name);     /* one that the server sets; no GIL needed */
-int lcpy_environ_mounted(const struct lc_req *); /* is the path below SCRIPT_NAME? no GIL needed */
+int lcpy_environ_facts(const struct lcpy_facts *); /* other ones; 0, -1 with an exception */
+int lcpy_environ_reserved(const char *name);       /* one that the server sets; no GIL needed */
+int lcpy_environ_mounted(const struct lc_req *);   /* is the path below SCRIPT_NAME? no GIL needed */
 void lcpy_environ_fini(void);
 struct lcpy_view; /* what is known about an environ that may be used again */
 PyObject *lcpy_environ(const struct lc_req *, PyObject *input, struct lcpy_view **); /* input NULL: no body */

@@ -293,6 +293,71 @@ call_target(PyObject *app)
 	return Py_NewRef(app);
 }
 
+static int forked; /* the hooks that run are those of a new worker, not of a fork of the application's */
+
+/* The first hook of a worker, so that those of the application find in os.environ what a worker has. */
+static PyObject *
+in_worker(PyObject *self, PyObject *none)
+{
+	PyObject *os, *env;
+	int rc = -1;
+	char slot[16];
+
+	(void)self;
+	(void)none;
+	if (!forked)
+		Py_RETURN_NONE;
+	(void)snprintf(slot, sizeof(slot), "%u", lcpy.wk->slot(lcpy.ctx));
+	os = PyImport_ImportModule("os");
+	env = os ? PyObject_GetAttrString(os, "environ") : NULL;
+	if (env) {
+		PyObject *value = PyUnicode_FromString(slot);
+
+		rc = value ? PyMapping_SetItemString(env, "LICORNE_SLOT", value) : -1;
+		Py_XDECREF(value);
+	}
+	Py_XDECREF(env);
+	Py_XDECREF(os);
+	if (rc < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef in_worker_def = {"in_worker", in_worker, METH_NOARGS, NULL};
+
+static int
+fork_hook(void)
+{
+	PyObject *os = PyImport_ImportModule("os"), *f = PyCFunction_New(&in_worker_def, NULL), *none = PyTuple_New(0);
+	PyObject *kw = f ? Py_BuildValue("{s:O}", "after_in_child", f) : NULL, *hook, *r = NULL;
+
+	hook = os ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
+	if (hook && kw && none)
+		r = PyObject_Call(hook, none, kw);
+	Py_XDECREF(hook);
+	Py_XDECREF(kw);
+	Py_XDECREF(none);
+	Py_XDECREF(f);
+	Py_XDECREF(os);
+	Py_XDECREF(r);
+	return r ? 0 : -1;
+}
+
+/* All that is there now is for good, also what came after the import: a collection in a worker shall not write to the
+ * pages that it shares. */
+static int
+freeze(void)
+{
+	PyObject *gc = PyImport_ImportModule("gc"), *r;
+
+	r = gc ? PyObject_CallMethod(gc, "collect", NULL) : NULL;
+	Py_XDECREF(r);
+	r = r ? PyObject_CallMethod(gc, "freeze", NULL) : NULL;
+	Py_XDECREF(r);
+	Py_XDECREF(gc);
+	return r ? 0 : -1;
+}
+
 static int
 environment(struct lc_wctx *ctx, const struct lcpy_conf *c)
 {
@@ -317,9 +382,9 @@ environment(struct lc_wctx *ctx, const struct lcpy_conf *c)
 	return 0;
 }
 
-int
-lcpy_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcpy_conf *c,
-	  const struct lcpy_facts *facts)
+static int
+init(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcpy_conf *c, const struct lcpy_facts *facts,
+     int shared)
 {
 	char msg[8192];
 	int rc;
@@ -338,11 +403,12 @@ lcpy_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcp
 	lcpy.output = lcpy.boot ? boot_module(applog_source, "_licorne_applog", "<licorne applog>") : NULL;
 	if (!lcpy.output || lcpy_errors_init() < 0 || lcpy_strings_init() < 0 || lcpy_input_init() < 0 ||
 	    lcpy_resp_init() < 0 || lcpy__call_init() < 0 || lcpy_file_init() < 0 || lcpy_beyond_init() < 0 ||
-	    lcpy_timeout_init() < 0 || lcpy_environ_init(facts, c) < 0 || lcpy_output_install(c->capture_output) < 0)
+	    lcpy_timeout_init() < 0 || lcpy_environ_init(facts, c) < 0 || lcpy_output_install(c->capture_output) < 0 ||
+	    (shared && fork_hook() < 0))
 		goto fail;
 	lcpy.app = load_app(c);
 	lcpy.target = lcpy.app ? call_target(lcpy.app) : NULL;
-	if (lcpy.target && lcpy_output_imported() == 0 && lcpy_timeout_imported() == 0)
+	if (lcpy.target && lcpy_output_imported() == 0 && lcpy_timeout_imported() == 0 && (!shared || freeze() == 0))
 		return 0;
 fail:
 	if (PyErr_Occurred())
@@ -350,6 +416,41 @@ fail:
 	else
 		boot_error(ctx, "Python could not be set up: out of memory");
 	lcpy_fini();
+	return -EINVAL;
+}
+
+int
+lcpy_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcpy_conf *c,
+	  const struct lcpy_facts *facts)
+{
+	return init(ctx, api, c, facts, 0);
+}
+
+int
+lcpy_preload(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcpy_conf *c,
+	     const struct lcpy_facts *facts)
+{
+	return init(ctx, api, c, facts, 1);
+}
+
+void
+lcpy_forking(uint32_t when)
+{
+	if (when == LC_FORK_BEFORE)
+		PyOS_BeforeFork();
+	else
+		PyOS_AfterFork_Parent();
+}
+
+int
+lcpy_forked(const struct lcpy_facts *facts)
+{
+	forked = 1;
+	PyOS_AfterFork_Child();
+	forked = 0;
+	if (lcpy_timeout_init() == 0 && lcpy_environ_facts(facts) == 0)
+		return 0;
+	boot_exception(lcpy.ctx);
 	return -EINVAL;
 }
 

@@ -32,25 +32,65 @@ drop_gil(struct sync *y)
 	}
 }
 
-static int
-sync_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf, void **w)
+static struct lcpy_facts
+facts_of(struct lc_wctx *ctx, const struct lc_worker_api *api)
 {
-	struct lcpy_facts facts = {.multithread = 0, .multiprocess = api->processes(ctx) > 1};
+	return (struct lcpy_facts){.multithread = 0, .multiprocess = api->processes(ctx) > 1};
+}
+
+/* The GIL is held when it is done. */
+static int
+load(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf, void **w, lcpy_start *start)
+{
+	struct lcpy_facts facts = facts_of(ctx, api);
 	struct sync *y = calloc(1, sizeof(*y));
 	int rc;
 
 	if (!y)
 		return -ENOMEM;
-	rc = lcpy_init(ctx, api, conf, &facts);
+	rc = start(ctx, api, conf, &facts);
 	if (rc < 0) {
 		free(y);
 		return rc;
 	}
 	api->capacity(ctx, 1);
 	y->has_gil = 1;
-	drop_gil(y);
 	*w = y;
 	return 0;
+}
+
+static int
+sync_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf, void **w)
+{
+	int rc = load(ctx, api, conf, w, lcpy_init);
+
+	if (rc == 0)
+		drop_gil(*w);
+	return rc;
+}
+
+static int
+sync_preload(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf, void **w)
+{
+	return load(ctx, api, conf, w, lcpy_preload);
+}
+
+static void
+sync_forking(void *w, uint32_t when)
+{
+	(void)w;
+	lcpy_forking(when);
+}
+
+static int
+sync_forked(void *w)
+{
+	struct lcpy_facts facts = facts_of(lcpy.ctx, lcpy.wk);
+	int rc = lcpy_forked(&facts);
+
+	if (rc == 0)
+		drop_gil(w);
+	return rc;
 }
 
 static void
@@ -91,6 +131,9 @@ static const struct lc_worker sync_ops = {
     .batch_end = sync_batch_end,
     .fini = sync_fini,
     .overdue = sync_overdue,
+    .preload = sync_preload,
+    .forking = sync_forking,
+    .forked = sync_forked,
 };
 static const struct lc_iface ifaces[] = {{LC_KIND_WORKER, LC_WORKER_VERSION, &sync_ops}};
 static const struct lc_directive directives[] = {LCPY_ROWS(struct lcpy_conf)};

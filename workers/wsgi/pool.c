@@ -537,6 +537,12 @@ pool_new(struct pool **ret, struct lc_wctx *ctx, const struct lc_worker_api *wk,
 	return 0;
 }
 
+uint32_t
+pool_threads(const struct pool *p)
+{
+	return p->limit;
+}
+
 void
 pool_free(struct pool *p)
 {

@@ -29,6 +29,7 @@ int pool_new(struct pool **ret, struct lc_wctx *, const struct lc_worker_api *, 
 int pool_run(struct pool *);
 /* 1: calls are still running, the interpreter must not be touched any more. */
 int pool_busy(const struct pool *);
+uint32_t pool_threads(const struct pool *); /* calls at once */
 void pool_free(struct pool *);
 
 /* Leading thread. */

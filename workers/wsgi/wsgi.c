@@ -7,17 +7,22 @@
  */
 #include "pool.h"
 
-static int
-wsgi_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf, void **w)
+static struct lcpy_facts
+facts_of(struct lc_wctx *ctx, const struct lc_worker_api *api, uint64_t threads)
 {
-	const struct lcpy_conf *c = conf;
-	struct lcpy_facts facts = {.multithread = c->threads > 1, .multiprocess = api->processes(ctx) > 1};
+	return (struct lcpy_facts){.multithread = threads > 1, .multiprocess = api->processes(ctx) > 1};
+}
+
+static int
+load(struct lc_wctx *ctx, const struct lc_worker_api *api, const struct lcpy_conf *c, void **w, lcpy_start *start)
+{
+	struct lcpy_facts facts = facts_of(ctx, api, c->threads);
 	struct pool *p;
 	int rc = pool_new(&p, ctx, api, (uint32_t)c->threads);
 
 	if (rc < 0)
 		return rc;
-	rc = lcpy_init(ctx, api, c, &facts);
+	rc = start(ctx, api, c, &facts);
 	if (rc < 0) {
 		pool_free(p);
 		return rc;
@@ -25,6 +30,34 @@ wsgi_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf
 	api->capacity(ctx, (uint32_t)c->threads);
 	*w = p;
 	return 0;
+}
+
+static int
+wsgi_init(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf, void **w)
+{
+	return load(ctx, api, conf, w, lcpy_init);
+}
+
+/* The pool has no threads before run(). */
+static int
+wsgi_preload(struct lc_wctx *ctx, const struct lc_worker_api *api, const void *conf, void **w)
+{
+	return load(ctx, api, conf, w, lcpy_preload);
+}
+
+static void
+wsgi_forking(void *w, uint32_t when)
+{
+	(void)w;
+	lcpy_forking(when);
+}
+
+static int
+wsgi_forked(void *w)
+{
+	struct lcpy_facts facts = facts_of(lcpy.ctx, lcpy.wk, pool_threads(w));
+
+	return lcpy_forked(&facts);
 }
 
 static int
@@ -83,6 +116,9 @@ static const struct lc_worker wsgi_ops = {
     .stop = wsgi_stop,
     .fini = wsgi_fini,
     .overdue = wsgi_overdue,
+    .preload = wsgi_preload,
+    .forking = wsgi_forking,
+    .forked = wsgi_forked,
 };
 static const struct lc_iface ifaces[] = {{LC_KIND_WORKER, LC_WORKER_VERSION, &wsgi_ops}};
 static const struct lc_range thread_range = {1, 1024};

@@ -15,6 +15,10 @@
 #define LC_STOP_DRAIN 1u /* finish what runs; no new requests come except on kept-alive connections */
 #define LC_STOP_QUIT 2u  /* all is done, or shall end now: make run() return */
 
+/* forking() when */
+#define LC_FORK_BEFORE 1u
+#define LC_FORK_AFTER 2u /* in the process that was forked, whether that worked or not */
+
 /* Host -> worker, table "worker" version 1. */
 struct lc_worker_api {
 	uint32_t size, pad;
@@ -82,6 +86,21 @@ struct lc_worker {
 	 * be over already.  On a thread of the core's; must not wait for anything that a call can hold.  NULL: calls
 	 * are not judged. */
 	void (*overdue)(void *w, uint64_t call);
+	/*
+	 * ABI 0.2, optional, all three or none: `preload on`.  A process, the zygote, runs preload() in the place of
+	 * init(); workers are forks of it and run forked(), then run() and the rest as ever, and fini().  The zygote
+	 * ends without fini().
+	 *
+	 * preload() starts the runtime and loads the application.  No thread may be left when it returns, nor anything
+	 * open that processes must not share; slot() is nobody's then, stacks() has no descriptor yet.  conf is valid
+	 * as long as the processes.  0, or -errno after boot_error().
+	 */
+	int (*preload)(struct lc_wctx *, const struct lc_worker_api *, const void *conf, void **w);
+	/* In the zygote, around each fork. */
+	void (*forking)(void *w, uint32_t when);
+	/* In the worker, before anything else of the module's, after LC_FORK_BEFORE; the context is that of preload(),
+	 * by now with the worker's slot and descriptors.  0, or -errno after boot_error(). */
+	int (*forked)(void *w);
 };
 
 #endif
