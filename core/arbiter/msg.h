@@ -18,6 +18,7 @@
 #define LC_ROLE_ARBITER 1u
 #define LC_ROLE_WORKER 2u
 #define LC_ROLE_SUCCESSOR 4u /* an arbiter that is to take over */
+#define LC_ROLE_WATCHER 8u
 
 /* States of a process as the arbiter sees it. */
 enum lc_pstate {
@@ -38,6 +39,9 @@ enum lc_pstate {
 /* And of a successor's. */
 #define LC_US_SETUP 4u
 #define LC_US_RUNNING 8u
+/* And of a watcher's. */
+#define LC_XS_SETUP 16u
+#define LC_XS_RUNNING 32u
 
 /* Arbiter to worker */
 #define LC_MSG_CONFIG                                                                                                \
@@ -59,15 +63,21 @@ enum lc_pstate {
 #define LC_OFFER_CONTROL 2u   /* the control socket, and its path */
 #define LC_MSG_KEEP 0x0121u   /* str pool, 32 secret bytes, 32 of the one before, u64 ms: when another one is made */
 #define LC_MSG_COMMIT 0x0122u /* it is yours */
-/* Worker, and successor, to arbiter */
+/* Arbiter to its watcher */
+#define LC_MSG_WATCH 0x0130u /* u64 ns of CLOCK_REALTIME: what changed since counts; str what to watch, see tree.h */
+/* Worker, successor and watcher to arbiter */
 #define LC_MSG_READY 0x0200u
 /* Worker to arbiter */
 #define LC_MSG_HEARTBEAT \
 	0x0201u /* u64 requests, accepted; u32 inflight, conns, call: ms in the leading thread's call */
 #define LC_MSG_BOOT_FAILED 0x0202u /* text */
 #define LC_MSG_STUCK 0x0203u       /* u32 record of the recorder; u64 its call: beyond request_timeout for good */
+/* Watcher to arbiter */
+#define LC_MSG_CHANGED 0x0210u /* text: which files */
 
 #define LC_BOOT_TEXT_MAX (12u << 10)
+#define LC_WATCH_MAX (12u << 10)
+#define LC_CHANGED_MAX 1024u
 #define LC_SECRET 32u /* random bytes of a pool, for keys that its processes share */
 
 struct lc_msg_row {

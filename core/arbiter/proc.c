@@ -246,7 +246,7 @@ order(struct lc__proc *p, uint16_t type, const void *data, size_t n)
 {
 	struct iovec iov = {(void *)data, n};
 
-	return p->chan ? lcimsg_send(p->chan, type, 0, &iov, 1, NULL, 0, 0) : -EPIPE;
+	return p->chan && !p->kind->quiet ? lcimsg_send(p->chan, type, 0, &iov, 1, NULL, 0, 0) : -EPIPE;
 }
 
 void
@@ -394,7 +394,7 @@ lc__proc_next_deadline(const struct lc__arb *a, const struct lc__proc *p)
 	case LC_PS_DEAD:
 		return INT64_MAX;
 	case LC_PS_READY:
-		d = p->beat_at + (int64_t)lc__proc_main(a, p)->heartbeat_timeout;
+		d = p->kind->quiet ? INT64_MAX : p->beat_at + (int64_t)lc__proc_main(a, p)->heartbeat_timeout;
 		break;
 	default:
 		d = p->deadline;

@@ -82,6 +82,8 @@ role_main(int argc, char **argv)
 		hide_args(argc, argv);
 		return lc_worker_main();
 	}
+	if (strcmp(role, "watcher") == 0)
+		return lc_watcher_main();
 	argv[2] = argv[0];
 	argc -= 2;
 	argv += 2;
