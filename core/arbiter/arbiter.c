@@ -512,6 +512,7 @@ lc_arb_main(const struct lc_arb_opts *opts)
 	if (a.exit_status == LC_EXIT_OK) {
 		lc__listen_apply(&a, a.gen);
 		lc__control_apply(&a, a.gen);
+		lc__changes_begin(&a);
 		lc__gen_spawn(&a, a.gen);
 		serve(&a);
 		if (a.exit_status == LC_EXIT_OK)

@@ -23,10 +23,18 @@ struct lc_arb_opts {
 	/* Once, when each pool has a worker that accepts connections: the bound addresses, ports resolved. */
 	void (*on_ready)(void *arg, const char *const *names, uint32_t n);
 	void *arg;
+	/* What to watch (tree.h), at most LC_ARB_WATCH_MAX bytes: a change there is a reload.  NULL: nothing. */
+	const char *watch;
+	int64_t watch_since; /* ns of CLOCK_REALTIME: what changed since then counts */
 };
+#define LC_ARB_WATCH_MAX (12u << 10)
 
 /* How this program was started, for SIGUSR2.  Before the arguments are parsed; the strings are borrowed. */
 void lc_arb_remember(char *const *argv);
+/* In the place of another one (SIGUSR2), which serves on if this one cannot? */
+int lc_arb_is_successor(void);
+/* This program once more, with the arguments that it was started with.  Returns if that fails: -errno. */
+int lc_arb_again(void);
 /* Serves until a signal ends it; exit status. */
 int lc_arb_main(const struct lc_arb_opts *);
 /* -t and -T: exit status. */
@@ -37,6 +45,13 @@ int lc_arb_check(const struct lc_arb_opts *, int what);
 
 /* Role main functions. */
 int lc_checker_main(int argc, char **argv);
+int lc_watcher_main(void);
+
+/* Waits until something changes of what such a text says, and logs it: 1; 0: a signal says that it is to end; -errno,
+ * after all was said. */
+int lc_arb_wait_change(const char *watch, size_t n, int64_t since);
+/* Now, for watch_since. */
+int64_t lc_arb_watch_since(void);
 
 /* A child of the command line: role or program, its standard output collected (at most 1 MiB).  wait status, or -errno.
  */

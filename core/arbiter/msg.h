@@ -19,6 +19,7 @@
 #define LC_ROLE_WORKER 2u
 #define LC_ROLE_SUCCESSOR 4u /* an arbiter that is to take over */
 #define LC_ROLE_ZYGOTE 8u    /* has loaded a pool's application, and forks its workers */
+#define LC_ROLE_WATCHER 16u  /* of the application's files */
 
 /* States of a process as the arbiter sees it. */
 enum lc_pstate {
@@ -41,6 +42,9 @@ enum lc_pstate {
 #define LC_US_RUNNING 8u
 /* A zygote is set up as a worker is. */
 #define LC_ZS_RUNNING 16u
+/* And of a watcher's. */
+#define LC_XS_SETUP 32u
+#define LC_XS_RUNNING 64u
 
 /* Arbiter to worker */
 #define LC_MSG_CONFIG                                                                                                \
@@ -65,7 +69,9 @@ enum lc_pstate {
 #define LC_OFFER_CONTROL 2u   /* the control socket, and its path */
 #define LC_MSG_KEEP 0x0121u   /* str pool, 32 secret bytes, 32 of the one before, u64 ms: when another one is made */
 #define LC_MSG_COMMIT 0x0122u /* it is yours */
-/* Worker, and successor, to arbiter */
+/* Arbiter to its watcher */
+#define LC_MSG_WATCH 0x0140u /* u64 ns of CLOCK_REALTIME: what changed since counts; str what to watch, see tree.h */
+/* Worker, successor and watcher to arbiter */
 #define LC_MSG_READY 0x0200u
 /* Worker to arbiter */
 #define LC_MSG_HEARTBEAT \
@@ -76,8 +82,12 @@ enum lc_pstate {
 
 /* Zygote to arbiter */
 #define LC_MSG_FORKED 0x0230u /* u32 pid of the worker, by now a child of the arbiter's; 0: none, u32 errno */
+/* Watcher to arbiter */
+#define LC_MSG_CHANGED 0x0210u /* text: which files */
 
 #define LC_BOOT_TEXT_MAX (12u << 10)
+#define LC_WATCH_MAX (12u << 10)
+#define LC_CHANGED_MAX 1024u
 #define LC_SECRET 32u /* random bytes of a pool, for keys that its processes share */
 
 struct lc_msg_row {

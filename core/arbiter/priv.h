@@ -131,12 +131,13 @@ enum lc__diag { LC__DIAG_NONE, LC__DIAG_HUNG, LC__DIAG_STUCK };
 /* What kinds of processes there are: who they say they are, what they may say, what becomes of the entry. */
 struct lc__kind {
 	unsigned role;    /* in its HELLO; 0: has no channel */
+	bool quiet;       /* gives no signs of life and has nothing to finish: a signal ends it */
 	int startup_sig;  /* for one that does not get ready in time */
 	const char *late; /* and what the log calls that */
 	void (*message)(struct lc__arb *, struct lc__proc *, const lcimsg_msg *);
 	void (*ended)(struct lc__arb *, struct lc__proc *); /* it is DEAD: what now */
 };
-extern const struct lc__kind lc__worker_kind, lc__zygote_kind, lc__checker_kind, lc__successor_kind;
+extern const struct lc__kind lc__worker_kind, lc__zygote_kind, lc__checker_kind, lc__successor_kind, lc__watcher_kind;
 
 struct lc__proc {
 	const struct lc__kind *kind; /* NULL: the entry is free */
@@ -441,6 +442,9 @@ void lc__reload_failed(struct lc__arb *, const char *fmt, ...) LC_PRINTF(2, 3); 
 void lc__reload_cancel(struct lc__arb *, const char *why);                      /* the arbiter ends */
 bool lc__reload_owns(const struct lc__arb *, const struct lc__pool *); /* the pool is of the generation on trial */
 void lc__reload_turn(struct lc__arb *);                                /* at the end of each turn of the loop */
+
+/* changes.c: the watcher, if there is to be one */
+void lc__changes_begin(struct lc__arb *);
 
 /* upgrade.c: another arbiter in place of this one.  successor.c: this one in place of another. */
 #define LC__SUCCESSOR_ENV "LICORNE_SUCCESSOR"

@@ -324,7 +324,7 @@ order(struct lc__proc *p, uint16_t type, const void *data, size_t n)
 {
 	struct iovec iov = {(void *)data, n};
 
-	return p->chan ? lcimsg_send(p->chan, type, 0, &iov, 1, NULL, 0, 0) : -EPIPE;
+	return p->chan && !p->kind->quiet ? lcimsg_send(p->chan, type, 0, &iov, 1, NULL, 0, 0) : -EPIPE;
 }
 
 void
@@ -499,6 +499,8 @@ lc__proc_next_deadline(const struct lc__arb *a, const struct lc__proc *p)
 	case LC_PS_READY:
 		if (p->kind == &lc__zygote_kind) /* it has nothing to say but when it is asked */
 			d = p->child ? p->deadline : INT64_MAX;
+		else if (p->kind->quiet)
+			d = INT64_MAX;
 		else
 			d = p->beat_at + (int64_t)lc__proc_main(a, p)->heartbeat_timeout;
 		break;

@@ -113,6 +113,14 @@ take(struct lc__arb *a, unsigned when)
 }
 
 int
+lc_arb_is_successor(void)
+{
+	const char *env = getenv(LC__SUCCESSOR_ENV);
+
+	return env && atol(env) == (long)getppid(); /* else it is left over in the environment of somebody else */
+}
+
+int
 lc__successor_begin(struct lc__arb *a)
 {
 	struct lcimsg_opts o = {.struct_size = sizeof(o),
@@ -121,15 +129,11 @@ lc__successor_begin(struct lc__arb *a)
 				.max_fd_sets = 64,
 				.role = LC_ROLE_SUCCESSOR,
 				.build = "licorne " LC_VERSION};
-	const char *env = getenv(LC__SUCCESSOR_ENV);
 	int64_t until = lc__now_ms() + SETUP_MS;
-	int r;
+	int r = lc_arb_is_successor();
 
-	if (!env)
-		return 0;
-	r = atol(env) == (long)getppid();
 	unsetenv(LC__SUCCESSOR_ENV);
-	if (!r) /* left over in the environment of somebody else */
+	if (!r)
 		return 0;
 	r = fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || fcntl(3, F_SETFL, O_NONBLOCK) < 0
 		? -errno

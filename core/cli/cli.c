@@ -89,6 +89,8 @@ role_main(int argc, char **argv)
 		hide_args(argc, argv);
 		return lc_zygote_main(argv[0], room);
 	}
+	if (strcmp(role, "watcher") == 0)
+		return lc_watcher_main();
 	argv[2] = argv[0];
 	argc -= 2;
 	argv += 2;

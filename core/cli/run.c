@@ -4,9 +4,9 @@
  *
  * It writes the configuration itself, into memory, and goes on as if it had read it from a file; -T shows it.  It loads
  * whatever protocol modules are installed and knows none by name.  What knows the application's language is a helper
- * program: it looks at the application and prints directives for the main level, a line "%%", and the pool's worker
- * block.  Both, and the question which URL to print, are asked of child processes: the arbiter that this process
- * becomes never loads a module.
+ * program: it looks at the application and prints directives for the main level, the pool's worker block, and what to
+ * watch for --reload, with a line "%%" between them.  All that, and the question which URL to print, are asked of child
+ * processes: the arbiter that this process becomes never loads a module.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -31,6 +31,7 @@
 #include <licorne/proto.h>
 
 #define MAX_BINDS 64
+#define MAX_INCLUDES 32
 #define MAX_WORKERS 1024ul
 #define MAX_THREADS 1024ul
 /* What an address is made of as a rule, and needs no quotes. */
@@ -42,6 +43,9 @@ struct run {
 	const char *allow_ips; /* as written; NULL: not at all */
 	char *proxies;         /* " WORD" for each */
 	unsigned nbinds;
+	const char *includes[MAX_INCLUDES];
+	unsigned nincludes;
+	bool reload;
 	char port_bind[32];
 	char *scheme;
 	bool show;
@@ -50,7 +54,8 @@ struct run {
 static const char usage_line[] =
     "usage: licorne run MODULE:APP | --paste FILE[#NAME] [--bind ADDR]... [--workers N|auto]\n"
     "                   [--threads N] [--worker NAME] [--access-log PATH|-|off] [--access-log-format FORMAT]\n"
-    "                   [--forwarded-allow-ips LIST] [--certfile FILE [--keyfile FILE]] [-T]\n";
+    "                   [--forwarded-allow-ips LIST] [--certfile FILE [--keyfile FILE]]\n"
+    "                   [--reload [--reload-include GLOB]...] [-T]\n";
 
 static const char help[] =
     "\n"
@@ -68,6 +73,10 @@ static const char help[] =
     "                     between, unix:, or \"*\" ($FORWARDED_ALLOW_IPS, or 127.0.0.1,::1,unix:)\n"
     "  --certfile FILE    encrypt, with this certificate and its chain (PEM; needs the module tls)\n"
     "  --keyfile FILE     the certificate's private key, PEM (also in the certfile)\n"
+    "  --reload           for development: watch the application's files, reload when one changes; where it cannot\n"
+    "                     be imported at the start, wait until a file changes and try again\n"
+    "  --reload-include GLOB\n"
+    "                     names of other files to watch in the same folders, \"*.html\", may be repeated\n"
     "  -T                 print the configuration that this amounts to, and exit\n"
     "  -h, --help         print this and exit\n"
     "\n"
@@ -113,11 +122,16 @@ known_elsewhere(const char *option)
 	    {"--daemon", "it stays in the foreground"},
 	    {"--factory", "MODULE:FACTORY()"},
 	    {"--host", "--bind HOST:PORT"},
+	    {"--max-requests", "max_requests in a configuration file (-T prints one)"},
 	    {"--port", "--bind HOST:PORT"},
+	    {"--preload", "preload on in a configuration file (-T prints one)"},
+	    {"--reload-dir", "--reload: every folder that modules are searched in is watched"},
+	    {"--reload-engine", "--reload alone: it uses inotify(7)"},
+	    {"--reload-extra-file", "--reload-include GLOB"},
 	    {"--ssl-certfile", "--certfile FILE"},
 	    {"--ssl-certificate", "--certfile FILE"},
 	    {"--ssl-keyfile", "--keyfile FILE"},
-	    {"--timeout", "heartbeat_timeout in a configuration file (-T prints one)"},
+	    {"--timeout", "request_timeout in a configuration file (-T prints one)"},
 	    {"--worker-class", "--worker NAME"},
 	};
 	size_t n = strcspn(option, "=");
@@ -129,15 +143,9 @@ known_elsewhere(const char *option)
 }
 
 static int
-not_yet(const char *what, const char *instead)
-{
-	return wrong("%s is not supported yet%s", what, instead);
-}
-
-static int
 parse_options(struct run *r, int argc, char **argv)
 {
-	enum { ACCESS_LOG = 256, ACCESS_FORMAT, PASTE, CERTFILE, KEYFILE, RELOAD, ALLOW_IPS };
+	enum { ACCESS_LOG = 256, ACCESS_FORMAT, PASTE, CERTFILE, KEYFILE, RELOAD, RELOAD_INCLUDE, ALLOW_IPS };
 	static const struct option longs[] = {
 	    {"bind", required_argument, NULL, 'b'},
 	    {"workers", required_argument, NULL, 'w'},
@@ -151,6 +159,7 @@ parse_options(struct run *r, int argc, char **argv)
 	    {"certfile", required_argument, NULL, CERTFILE},
 	    {"keyfile", required_argument, NULL, KEYFILE},
 	    {"reload", no_argument, NULL, RELOAD},
+	    {"reload-include", required_argument, NULL, RELOAD_INCLUDE},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
@@ -203,7 +212,13 @@ parse_options(struct run *r, int argc, char **argv)
 			r->keyfile = optarg;
 			break;
 		case RELOAD:
-			return not_yet("--reload", ": end licorne and start it again");
+			r->reload = true;
+			break;
+		case RELOAD_INCLUDE:
+			if (r->nincludes == MAX_INCLUDES)
+				return wrong("run: at most %d --reload-include", MAX_INCLUDES);
+			r->includes[r->nincludes++] = optarg;
+			break;
 		case 'T':
 			r->show = true;
 			break;
@@ -232,6 +247,13 @@ parse_options(struct run *r, int argc, char **argv)
 		return wrong("run: --paste names no file, expected FILE[#NAME]");
 	if (r->keyfile && !r->certfile)
 		return wrong("run: there is --keyfile %s, expected --certfile FILE beside it", r->keyfile);
+	if (r->nincludes && !r->reload)
+		return wrong("run: there is --reload-include %s, expected --reload beside it", r->includes[0]);
+	for (unsigned i = 0; i < r->nincludes; i++)
+		if (!*r->includes[i] || strpbrk(r->includes[i], "/\n"))
+			return wrong("--reload-include \"%s\": expected a pattern of file names, without a folder, "
+				     "such as \"*.html\"",
+				     r->includes[i]);
 	if (r->certfile && !r->keyfile)
 		r->keyfile = r->certfile;
 	if (!r->paste && (!r->app || !*r->app)) {
@@ -344,7 +366,8 @@ helper_path(void)
 	return LC_HELPER_INSTALLED;
 }
 
-/* 0, or an exit status; what it printed on standard error is all there is to say. */
+/* 0, or an exit status; what it printed on standard error is all there is to say.  Where the application cannot be
+ * loaded (LC_EXIT_BOOT) there may be output as well: what to watch. */
 static int
 ask_helper(const struct run *r, char **ret, size_t *ret_n)
 {
@@ -361,6 +384,8 @@ ask_helper(const struct run *r, char **ret, size_t *ret_n)
 		argv[n++] = (char *)"--worker";
 		argv[n++] = (char *)r->worker;
 	}
+	if (r->reload)
+		argv[n++] = (char *)"--reload";
 	if (access(ch.path, X_OK) < 0) {
 		lc_log(LC_LOG_ERROR, "the helper that looks at applications is missing: %s: %m", ch.path);
 		return LC_EXIT_CONFIG;
@@ -372,6 +397,8 @@ ask_helper(const struct run *r, char **ret, size_t *ret_n)
 	}
 	if (st == 0)
 		return 0;
+	if (WIFEXITED(st) && WEXITSTATUS(st) == LC_EXIT_BOOT)
+		return LC_EXIT_BOOT;
 	free(*ret);
 	*ret = NULL;
 	if (WIFEXITED(st))
@@ -381,6 +408,26 @@ ask_helper(const struct run *r, char **ret, size_t *ret_n)
 	lc_log(LC_LOG_ERROR, "%s was killed by signal %d: does importing the application crash?", ch.path,
 	       WTERMSIG(st));
 	return LC_EXIT_BOOT;
+}
+
+/* The main level, the pool's part and, if it was asked for, what to watch, with a line "%%" between them. */
+static bool
+sections(char *text, size_t n, char *ret[3])
+{
+	if (!text || strlen(text) != n)
+		return false;
+	ret[0] = text;
+	ret[2] = text + n;
+	for (int i = 1; i < 3; i++) {
+		char *mark = strncmp(text, "%%\n", 3) == 0 ? text : strstr(text, "\n%%\n");
+
+		if (!mark)
+			return i == 2;
+		mark += *mark == '\n';
+		*mark = 0;
+		ret[i] = text = mark + 3;
+	}
+	return true;
 }
 
 int
@@ -506,6 +553,46 @@ write_configuration(const struct run *r, char *const *protocols, const char *mai
 	return fclose(f) == 0 ? 0 : -ENOMEM;
 }
 
+/* ---- --reload ---- */
+
+/* What the helper says, and the patterns of the command line; NULL: it cannot be, said. */
+static char *
+what_to_watch(const struct run *r, const char *helped)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
+
+	if (f)
+		fputs(helped, f);
+	for (unsigned i = 0; f && i < r->nincludes; i++)
+		fprintf(f, "match %s\n", r->includes[i]);
+	if (!f || fclose(f) != 0) {
+		lc_log(LC_LOG_ERROR, "no memory");
+	} else if (n > LC_ARB_WATCH_MAX) {
+		lc_log(LC_LOG_ERROR,
+		       "--reload: the names of what is to be watched are too long, %zu bytes (at most %u)", n,
+		       LC_ARB_WATCH_MAX);
+	} else {
+		return text;
+	}
+	free(text);
+	return NULL;
+}
+
+/* The application could not be loaded: when something of it has changed, all begins anew.  Else, an exit status. */
+static int
+once_more(const char *watch, int64_t since)
+{
+	int r = lc_arb_wait_change(watch, strlen(watch), since);
+
+	if (r == 0)
+		return LC_EXIT_OK;
+	if (r == 1)
+		lc_log(LC_LOG_ERROR, "cannot start again: %s", strerror(-lc_arb_again()));
+	return LC_EXIT_BOOT;
+}
+
 /* Is the module installed that makes a listener secure? */
 static bool
 has_tls(void)
@@ -547,7 +634,8 @@ on_ready(void *arg, const char *const *names, uint32_t n)
 
 	for (uint32_t i = 0; i < n; i++)
 		print_url(r->scheme, names[i]);
-	printf("Press Ctrl-C to end.\n");
+	printf(r->reload ? "A change of the application's files reloads it. Press Ctrl-C to end.\n"
+			 : "Press Ctrl-C to end.\n");
 	fflush(stdout);
 }
 
@@ -556,7 +644,8 @@ lc_cli_run(int argc, char **argv)
 {
 	struct run r = {0};
 	struct lc_arb_opts o = {.text_name = "licorne run", .on_ready = on_ready, .arg = &r};
-	char *helped = NULL, *pool_part, *text = NULL, **protocols = NULL, cwd[4096];
+	char *helped = NULL, *part[3], *text = NULL, *watch = NULL, **protocols = NULL, cwd[4096];
+	bool successor = lc_arb_is_successor();
 	size_t n = 0;
 	int status;
 
@@ -589,18 +678,23 @@ lc_cli_run(int argc, char **argv)
 		       "are (libssl-dev)");
 		goto out;
 	}
+	o.watch_since = lc_arb_watch_since();
 	status = ask_helper(&r, &helped, &n);
+	if (status == LC_EXIT_BOOT && r.reload && !r.show && !successor && sections(helped, n, part)) {
+		watch = what_to_watch(&r, part[2]);
+		status = watch ? once_more(watch, o.watch_since) : LC_EXIT_BOOT;
+		goto out;
+	}
 	if (status != 0)
 		goto out;
 	status = LC_EXIT_CONFIG;
-	pool_part = strstr(helped, "%%\n");
-	if (!pool_part || strlen(helped) != n || (pool_part != helped && pool_part[-1] != '\n')) {
+	if (!sections(helped, n, part)) {
 		lc_log(LC_LOG_ERROR, "%s did not say how to serve %s", helper_path(), r.app ? r.app : r.paste);
 		goto out;
 	}
-	*pool_part = 0;
-	pool_part += 3;
-	if (write_configuration(&r, protocols, helped, pool_part, &text, &n) < 0) {
+	if (r.reload && !(o.watch = watch = what_to_watch(&r, part[2])))
+		goto out;
+	if (write_configuration(&r, protocols, part[0], part[1], &text, &n) < 0) {
 		lc_log(LC_LOG_ERROR, "no memory");
 		goto out;
 	}
@@ -618,6 +712,8 @@ lc_cli_run(int argc, char **argv)
 				r.scheme = strcat(more, "s");
 		}
 		status = lc_arb_main(&o);
+		if (status == LC_EXIT_BOOT && r.reload && !successor)
+			status = once_more(watch, o.watch_since);
 	}
 	if (fflush(stdout) != 0)
 		status = LC_EXIT_CONFIG;
@@ -626,6 +722,7 @@ out:
 	free(r.scheme);
 	free(protocols);
 	free(helped);
+	free(watch);
 	free(text);
 	return status;
 }

@@ -616,8 +616,13 @@ work(struct worker *w, char *title, size_t room)
 {
 	int r;
 
-	if ((w->forked ? keep_signals() : set_signals()) < 0 || lc_ctl_open(&w->ctl, 3, "worker") < 0) {
-		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
+	r = w->forked ? keep_signals() : set_signals();
+	if (r == 0)
+		r = lc_ctl_open(&w->ctl, 3, "worker");
+	if (r < 0) {
+		if (w->forked && r == -EPIPE) /* the zygote was killed meanwhile: the arbiter asks another one */
+			return 0;
+		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(-r));
 		return 1;
 	}
 	if ((r = lc_ctl_setup(w->ctl, &w->setup)) < 0) {
@@ -684,8 +689,11 @@ lc_zygote_main(char *title, size_t room)
 	int r;
 
 	lc_log_role("zygote");
-	if (!w || set_signals() < 0 || lc_ctl_open_zygote(&w->ctl, 3, "zygote") < 0) {
-		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(errno));
+	r = w ? set_signals() : -ENOMEM;
+	if (r == 0)
+		r = lc_ctl_open_zygote(&w->ctl, 3, "zygote");
+	if (r < 0) {
+		lc_log(LC_LOG_CRIT, "cannot start: no channel to the arbiter on fd 3: %s", strerror(-r));
 		return 1;
 	}
 	w->arbiter = getppid();

@@ -196,7 +196,8 @@ def test_virtual_env_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "word"),
     [
-        (["--reload"], "--reload"),
+        (["--reload-include", "*.html"], "expected --reload beside it"),
+        (["--reload", "--reload-include", "templates/*"], "without a folder"),
         (["--certfile", "a.pem"], "a.pem"),
         (["--keyfile", "a.pem"], "--keyfile"),
         (["--nonsense"], "--nonsense"),
@@ -214,6 +215,7 @@ def test_options_that_are_refused(args: list[str], word: str) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (["--reload-dir", "."], "there is no option --reload-dir, expected: --reload: every folder"),
         (["--host", "::1"], "there is no option --host, expected: --bind HOST:PORT"),
         (["--port=80"], "there is no option --port=80, expected: --bind HOST:PORT"),
         (["--worker-class", "gthread"], "there is no option --worker-class, expected: --worker NAME"),

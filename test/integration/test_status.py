@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import Start, as_root
 from control import answer, ask, connect, workers
-from harness import BINARY, PATIENCE, Gate, alive, config, environment, pool, run, until
+from harness import BINARY, PATIENCE, Gate, alive, config, environment, pool, run, stopped, until
 from test_reload import rewrite
 from test_successor import Chain
 
@@ -85,6 +85,7 @@ def test_queues(start: Start, control: Path, tmp_path: Path) -> None:
     )
     (worker,) = server.workers()
     os.kill(worker, signal.SIGSTOP)
+    until(lambda: stopped(worker), "the stop")
     waiting = [server.socket(which) for which in (0, 0, 0, 1, 1)]
     assert [x["queue"] for x in ask(control)["listeners"]] == [3, 2]
     for s in waiting:

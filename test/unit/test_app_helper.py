@@ -96,6 +96,38 @@ class HelperTest(unittest.TestCase):
             check=False,
         )
 
+    def test_what_to_watch(self) -> None:
+        """Where modules are looked for and where others lie, also when the import fails; only when it is asked for."""
+        outside = tempfile.TemporaryDirectory()
+        self.addCleanup(outside.cleanup)
+        far = os.path.realpath(outside.name)
+        Path(far, "pack", "sub").mkdir(parents=True)
+        Path(far, "pack", "__init__.py").touch()
+        Path(far, "pack", "sub", "__init__.py").touch()
+        Path(far, "single.py").touch()
+        Path(far, "site-packages").mkdir()
+        Path(far, "site-packages", "installed.py").touch()
+        text = (
+            f"import sys\nsys.path += [{far!r}, {far + '/site-packages'!r}]\nimport json, pack.sub, single, installed\n"
+        )
+        Path(self.dir, "mine.py").write_text(text + "def app(environ, start_response): ...\n")
+        done = self.ask("mine:app", "--reload", PYTHONPATH="lib")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        head, _, watch = done.stdout.rpartition("\n%%\n")
+        self.assertIn("    env PYTHONDONTWRITEBYTECODE 1;", head)
+        lines = watch.splitlines()
+        expected = [f"tree {self.dir}", f"tree {self.dir}/lib", f"tree {far}/pack", f"file {far}/single.py"]
+        self.assertEqual([line for line in lines if line.startswith(("tree", "file"))], expected)
+        self.assertIn("match *.py", lines)
+        self.assertFalse(Path(self.dir, "__pycache__").exists())
+        Path(self.dir, "mine.py").write_text(text + "import nothing_like_that\n")
+        done = self.ask("mine:app", "--reload")
+        self.assertEqual(done.returncode, 3)
+        self.assertTrue(done.stdout.startswith(f"%%\n%%\ntree {self.dir}\n"), done.stdout)
+        self.assertIn(f"tree {far}/pack\n", done.stdout)
+        self.assertEqual(self.ask("mine:app").stdout, "")
+        self.assertEqual(self.ask("mine:app(", "--reload").stdout, "")
+
     def test_wsgi(self) -> None:
         for name in (
             "wsgi",

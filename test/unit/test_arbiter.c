@@ -93,6 +93,15 @@ test_messages(void **state)
 	assert_int_equal(check(LC_MSG_COMMIT, 0, LC_ROLE_ARBITER, LC_US_RUNNING, ""), 0);
 	assert_int_equal(check(LC_MSG_COMMIT, 0, LC_ROLE_ARBITER, LC_US_SETUP, "wrong time"), -EPROTO);
 	assert_int_equal(check(LC_MSG_COMMIT, 0, LC_ROLE_ARBITER, LC_WS_RUNNING, "wrong time"), -EPROTO);
+	/* a watcher */
+	assert_int_equal(check(LCIMSG_TYPE_HELLO, 30, LC_ROLE_WATCHER, LC_PS_BIT(LC_PS_SPAWNING), ""), 0);
+	assert_int_equal(check(LC_MSG_WATCH, 40, LC_ROLE_ARBITER, LC_XS_SETUP, ""), 0);
+	assert_int_equal(check(LC_MSG_WATCH, 40, LC_ROLE_ARBITER, LC_XS_RUNNING, "wrong time"), -EPROTO);
+	assert_int_equal(check(LC_MSG_READY, 0, LC_ROLE_WATCHER, starting, ""), 0);
+	assert_int_equal(check(LC_MSG_CHANGED, LC_CHANGED_MAX, LC_ROLE_WATCHER, ready, ""), 0);
+	assert_int_equal(check(LC_MSG_CHANGED, LC_CHANGED_MAX + 1, LC_ROLE_WATCHER, ready, "1025 bytes"), -EPROTO);
+	assert_int_equal(check(LC_MSG_CHANGED, 1, LC_ROLE_WATCHER, starting, "wrong time"), -EPROTO);
+	assert_int_equal(check(LC_MSG_CHANGED, 1, LC_ROLE_WORKER, ready, "not its to send"), -EPROTO);
 	/* no message of a child carries fds */
 	for (unsigned t = 0; t < 0x10000; t++) {
 		const struct lc_msg_row *row = lc_msg_row((uint16_t)t);

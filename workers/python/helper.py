@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Look at an application for ``licorne run`` and print the configuration that serves it.
 
-    licorne-app-helper --app MODULE:NAME | --paste FILE[#NAME] [--threads N] [--worker NAME]
+    licorne-app-helper --app MODULE:NAME | --paste FILE[#NAME] [--threads N] [--worker NAME] [--reload]
 
 The application is imported here, in a process of its own, because what it is (WSGI or ASGI) can only be seen by looking
-at it.  On standard output: ``load_module`` lines, a line ``%%``, the ``worker`` block.  Exit status: 0; 2 for wrong
-usage or an environment that does not fit; 3 if the application cannot be imported or is no WSGI application.
+at it.  On standard output: ``load_module`` lines, a line ``%%``, the ``worker`` block, and for ``--reload``
+a line ``%%`` and what to watch (core/arbiter/tree.h); that also when the application cannot be imported, with nothing in the
+other parts.  Exit status: 0; 2 for wrong usage or an environment that does not fit; 3 if the application cannot be
+imported or is no WSGI application.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import os
 import subprocess
 import sys
+import sysconfig
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from appload import AppError, format_exception, judge, load, load_paste, parse, set_up_paths
@@ -83,6 +86,49 @@ def venv_python(venv: str) -> str | None:
     return None
 
 
+# Source files, and folders in which there are none of the application's own
+WATCH = [
+    "match *.py",
+    "skip .*",
+    "skip __pycache__",
+    "skip node_modules",
+    "skip site-packages",
+    "skip dist-packages",
+    "skip-with pyvenv.cfg",
+]
+
+
+def below(path: str, folders: list[str]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
+
+
+def watched(extra: list[str], paste: str | None) -> list[str]:
+    """What to watch: where modules are looked for, and where those that were imported from elsewhere lie."""
+    trees = [os.getcwd(), *extra]
+    files = [os.path.abspath(paste.partition("#")[0])] if paste else []
+    library = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    if sys.prefix != sys.base_prefix:
+        library.add(sys.prefix)
+    library.add(os.path.dirname(__file__))
+    others = [os.path.realpath(path) for path in library]
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if not isinstance(file, str) or not os.path.isabs(file):
+            continue
+        file = os.path.realpath(file)
+        if {"site-packages", "dist-packages"}.intersection(file.split(os.sep)) or below(file, trees + others):
+            continue
+        top = getattr(sys.modules.get(name.partition(".")[0]), "__dict__", {})
+        if isinstance(top.get("__file__"), str) and "__path__" in top:
+            trees.append(os.path.dirname(os.path.realpath(top["__file__"])))  # an editable package, or behind a link
+        elif "." in name:
+            trees.append(os.path.dirname(file))  # of a namespace
+        else:
+            files.append(file)
+    lines = [f"tree {path}" for path in dict.fromkeys(trees)] + [f"file {path}" for path in dict.fromkeys(files)]
+    return [line for line in lines if "\n" not in line] + WATCH
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="licorne-app-helper", allow_abbrev=False)
     which = parser.add_mutually_exclusive_group(required=True)
@@ -90,6 +136,7 @@ def main() -> int:
     which.add_argument("--paste")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--worker", default="wsgi")
+    parser.add_argument("--reload", action="store_true")
     args = parser.parse_args()
 
     venv = os.environ.get("VIRTUAL_ENV") or ""
@@ -111,9 +158,28 @@ def main() -> int:
     # what the application prints on import must not end up in the configuration
     out = os.dup(1)
     os.dup2(2, 1)
+    # a cached file is taken for the source when second and size are the same, which two edits in a row may well have
+    sys.dont_write_bytecode |= args.reload
+
+    def give(lines: list[str]) -> None:
+        sys.stdout.flush()
+        if args.reload:
+            lines += ["%%", *watched(extra, args.paste)]
+        with os.fdopen(out, "w", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.write("\n".join(lines) + "\n")
+
+    def failed() -> int:
+        if args.reload:
+            give(["%%"])
+        return IMPORT_FAILED
+
     try:
         if args.paste is None:
             parse(args.app)
+    except AppError as exc:
+        say(str(exc))
+        return IMPORT_FAILED
+    try:
         set_up_paths(extra, venv or None)
         judge(load(args.app) if args.paste is None else load_paste(args.paste), args.app or args.paste)
     except AppError as exc:
@@ -122,14 +188,14 @@ def main() -> int:
             say(f'run: "{args.app}" names no part of the module, expected MODULE:APP')
         elif isinstance(exc.__cause__, ImportError) and not venv and (hint := inactive_environment()):
             say(hint)
-        return IMPORT_FAILED
+        return failed()
     except BaseException as exc:  # SystemExit as well: a module that exits cannot be served
         tb = exc.__traceback__
         sys.stderr.write(format_exception(exc.with_traceback(tb and tb.tb_next)))
         say(f"importing {args.app or args.paste} failed, as the traceback above says")
         if isinstance(exc, ModuleNotFoundError):
             say((not venv and inactive_environment()) or f"is {exc.name} installed in {venv or sys.prefix}?")
-        return IMPORT_FAILED
+        return failed()
     lines = [f"load_module {args.worker};", "%%", f"worker {args.worker} {{"]
     try:
         if args.paste is None:
@@ -145,10 +211,10 @@ def main() -> int:
         return USAGE
     if args.threads is not None:
         lines.append(f"    threads {args.threads};")
+    if args.reload:
+        lines.append("    env PYTHONDONTWRITEBYTECODE 1;")
     lines.append("}")
-    sys.stdout.flush()
-    with os.fdopen(out, "w", encoding="utf-8", errors="surrogateescape") as stream:
-        stream.write("\n".join(lines) + "\n")
+    give(lines)
     sys.stderr.flush()
     # threads that the import left behind are of no use to anybody
     os._exit(0)
