@@ -32,7 +32,6 @@ static const struct hint directives[] = {
     {"large_client_header_buffers", "write: limit_request_head SIZE;"},
     {"location", "write: route PREFIX HANDLER { ... }"},
     {"loglevel", "write: error_log PATH LEVEL;"},
-    {"max_requests_jitter", "max_requests spreads the numbers by itself, leave it out"},
     {"pid", "write: pid_file PATH;"},
     {"pidfile", "write: pid_file PATH;"},
     {"preload_app", "write: preload on;"},

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -220,6 +222,49 @@ def asleep(pid: int) -> bool:
     """No thread of it has anything to do."""
     stats = (Path(f"/proc/{pid}/task/{t}/stat").read_text() for t in os.listdir(f"/proc/{pid}/task"))
     return all(s.rpartition(")")[2].split()[0] == "S" for s in stats)
+
+
+def p99(c: Client, pid: int) -> float:
+    """Of 300 answers of one worker on one connection, ms."""
+    took = []
+    for _ in range(300):
+        begun = time.monotonic()
+        assert c.request("/").text.split()[0] == str(pid)
+        took.append(time.monotonic() - begun)
+    return sorted(took)[296] * 1000
+
+
+@pytest.mark.parametrize("how", ["/spin", "/lock", "/gil", "stopped"])
+def test_other_workers_go_on(start: Start, worker: str, how: str) -> None:
+    """Clients of the other get every answer, and in time, while one hangs, is looked at and ended."""
+    server = start(
+        config(
+            pool(worker, app="hangs:app", processes=2, inside=LIMIT), main="heartbeat_timeout 1s; graceful_timeout 1s;"
+        ),
+        ready=2,
+    )
+    server.allow(".")
+    with contextlib.ExitStack() as stack:
+        clients: dict[int, Client] = {}
+        while len(clients) < 2:
+            c = stack.enter_context(server.client())
+            clients.setdefault(int(c.request("/").text.split()[0]), c)
+        (other, one), (victim, two) = clients.items()
+        before = p99(one, other)
+        if how == "stopped":
+            os.kill(victim, signal.SIGSTOP)
+            until(lambda: stopped(victim), "the stop")
+        else:
+            two.send(f"GET {how} HTTP/1.1\r\nHost: x\r\n\r\n")
+        over = rf"request_timeout: GET {how}|\(pid {victim}\) (is stuck in a call|gave no sign of life)"
+        during = [p99(one, other)]
+        while not re.search(over, server.log):
+            during.append(p99(one, other))
+        print(
+            f"\n{worker}, {how}: p99 {before:.2f} ms before, {statistics.median(during):.2f} ms while the other hangs"
+        )
+        if how in ("/lock", "/gil", "stopped"):
+            until(lambda: not alive(victim), "its end")
 
 
 def sleeping(pid: int) -> bool:
