@@ -373,6 +373,7 @@ serve(struct lc__arb *a)
 		if (!a->stopping)
 			lc__secret_rotate(a);
 		lc__kick_turn(a);
+		lc__oom_look(a);
 		lc__reload_turn(a);
 		lc__upgrade_turn(a);
 		lc__gen_sweep(a);

@@ -249,8 +249,11 @@ struct lc__arb {
 	bool said_ready;          /* to the predecessor */
 	lcimsg_chan *predecessor; /* NULL: there is none, or none any more */
 	struct lc__inherited *inherited;
-	int64_t kick_at;    /* ms: the next look at the accept queues */
-	bool upgrade_again; /* asked for while a reload was under way */
+	struct {
+		int64_t kills, at; /* at: ms, 0: not yet */
+	} oom[2];                  /* see oom.c; the newer one first */
+	int64_t kick_at;           /* ms: the next look at the accept queues */
+	bool upgrade_again;        /* asked for while a reload was under way */
 	uint64_t rnd;
 	char why[300]; /* the first complaint since it was emptied, see lc__complain() */
 };
@@ -294,6 +297,11 @@ void lc__listen_settle(struct lc__arb *);
 ssize_t lc__proc_file(pid_t, const char *name, char *buf, size_t n);
 /* "process 12 (python3 -m x)", of who listens there; 0, or -ENOENT. */
 int lc__who_listens(const struct lc_addr *, char *buf, size_t n, pid_t *ret_pid);
+
+/* oom.c: whose SIGKILL it was */
+void lc__oom_look(struct lc__arb *);
+const char *lc__oom_or_user(struct lc__arb *, char *buf, size_t n); /* as far as can be known, buf */
+int64_t lc__oom_count(const char *vmstat);                          /* -1: it is not in the text */
 
 /* kick.c: connections that nobody takes */
 int64_t lc__kick_deadline(const struct lc__arb *);

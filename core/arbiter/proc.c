@@ -391,7 +391,7 @@ lc__proc_quit(struct lc__arb *a, struct lc__proc *p)
 static void
 tell_end(struct lc__arb *a, struct lc__proc *p)
 {
-	char how[128], by[240] = "", name[16];
+	char how[128], by[240] = "", who[160], name[16];
 	double up = (double)(a->now - p->spawned_at) / 1000.0;
 	int level = LC_LOG_WARN;
 
@@ -403,7 +403,7 @@ tell_end(struct lc__arb *a, struct lc__proc *p)
 	if (p->status_sig && p->sig == p->status_sig)
 		snprintf(by, sizeof(by), ", sent by the arbiter (%s)", p->why);
 	else if (p->status_sig == SIGKILL)
-		snprintf(by, sizeof(by), ", not sent by the arbiter: by a user, or by the kernel for want of memory");
+		snprintf(by, sizeof(by), ", not sent by the arbiter: %s", lc__oom_or_user(a, who, sizeof(who)));
 	else if (p->why[0])
 		snprintf(by, sizeof(by), " (%s)", p->why);
 	snprintf(p->last, sizeof(p->last), "%s after %.1f s%.160s", how, up, by);

@@ -112,6 +112,17 @@ test_messages(void **state)
 }
 
 static void
+test_oom(void **state)
+{
+	(void)state;
+	assert_int_equal(lc__oom_count("pgfault 12\noom_kill 7\nnuma_hit 3\n"), 7);
+	assert_int_equal(lc__oom_count("oom_kill 0\n"), 0);
+	assert_int_equal(lc__oom_count("drop_oom_kill 5\noom_kill 18446744\n"), 18446744);
+	assert_int_equal(lc__oom_count("memcg_oom_kill 5\n"), -1);
+	assert_int_equal(lc__oom_count(""), -1);
+}
+
+static void
 who(int family, const char *bind_to, const char *ask)
 {
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -198,8 +209,8 @@ test_signal_names(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {CASE(test_respawn_delay), CASE(test_messages), CASE(test_who),
-					   CASE(test_last_line), CASE(test_signal_names)};
+	const struct CMUnitTest tests[] = {CASE(test_respawn_delay), CASE(test_messages),  CASE(test_oom),
+					   CASE(test_who),           CASE(test_last_line), CASE(test_signal_names)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
